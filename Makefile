@@ -1,0 +1,63 @@
+# The verbs that people and .ci/run use. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X github.com/v6d-go/v6d/internal/cli.Version=$(VERSION)
+FUZZTIME ?= 10s
+LINT := .tools/golangci-lint
+
+.PHONY: help build demo test unit race scripts fuzz fuzz-smoke interop interop-once recovery lint gen check-gen clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+build: ## build bin/v6d, static
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/v6d ./cmd/v6d
+
+demo: build ## the main job, end to end, on the embedded defaults
+	scripts/demo.sh
+
+test: build race fuzz-smoke interop-once ## everything: unit, race, scripts, fuzz seeds, the real clients
+
+unit: ## unit tests without the race detector
+	go test ./...
+
+race: interop-venv ## all Go tests, scripts and recovery included, under the race detector
+	go test -race -shuffle=on -timeout 15m ./...
+
+fuzz-smoke: ## each fuzz target for a few seconds
+	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
+
+fuzz: ## each fuzz target for five minutes
+	FUZZTIME=5m scripts/fuzz.sh
+
+interop-venv: ## install the published package into the checkout
+	interop/venv.sh > /dev/null
+
+interop-once: build ## the published package's own tests against v6d
+	interop/interop.py once --v6d bin/v6d
+
+interop: build ## the same against the reference three times, side by side
+	interop/interop.py full --v6d bin/v6d
+
+recovery: interop-venv ## 200 crashes and recoveries
+	V6D_RECOVERY_CYCLES=200 go test -count=1 -timeout 30m -v -run Recovery ./interop/recovery
+
+lint: $(LINT) ## static checks
+	go vet ./...
+	GOOS=darwin go vet ./client/...
+	$(LINT) run ./...
+
+$(LINT): tools/go.mod tools/go.sum
+	mkdir -p .tools
+	cd tools && go build -o ../$(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+gen: ## write man pages, completions and the generated tables in docs
+	go generate ./...
+
+check-gen: gen ## generated files are as committed
+	git diff --exit-code -- man completions docs
+
+clean: ## remove what the build made
+	rm -rf bin dist .tools .interop

@@ -1,0 +1,130 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/v6d-go/v6d/client"
+	"github.com/v6d-go/v6d/internal/config"
+	"github.com/v6d-go/v6d/internal/output"
+	"github.com/v6d-go/v6d/internal/server"
+)
+
+type topOptions struct {
+	Once  bool
+	Every time.Duration
+	Lines int
+}
+
+func newTop(d *deps) *cobra.Command {
+	var o topOptions
+	c := &cobra.Command{
+		Use:     "top",
+		Short:   "Watch the pool, the busiest clients and the largest groups",
+		GroupID: "daemon",
+		Long: `Show how full the pool is, requests per second, who is connected and what takes
+most memory, again and again on a terminal, until interrupted. In a pipe, and with
+--once, it shows it once.`,
+		Example: `  v6d top
+  v6d top --once`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			p, err := d.printer()
+			if err != nil {
+				return err
+			}
+			return d.withClient(c.Context(), func(ctx context.Context, c *client.Client) error {
+				return runTop(ctx, c, d, p, o)
+			})
+		},
+	}
+	c.Flags().BoolVar(&o.Once, "once", false, "show it once")
+	c.Flags().DurationVar(&o.Every, "interval", 2*time.Second, "time between two pictures")
+	c.Flags().IntVar(&o.Lines, "lines", 10, "show at most so many clients and groups")
+	return c
+}
+
+// topPicture is what top shows.
+type topPicture struct {
+	Status *server.Status `json:"status"`
+	Groups []share        `json:"groups"`
+	Rate   float64        `json:"requests_per_second"` // since the picture before
+}
+
+func runTop(ctx context.Context, c *client.Client, d *deps, p *output.Printer, o topOptions) error {
+	live := output.IsTerminal(d.streams.Out) && !o.Once
+	if o.Every < 100*time.Millisecond {
+		o.Every = 100 * time.Millisecond
+	}
+	var before uint64
+	var at time.Time
+	for {
+		st, err := nodeStatus(ctx, c)
+		if err != nil {
+			return err
+		}
+		groups, err := runDu(ctx, c, duOptions{By: "type"})
+		if err != nil {
+			return err
+		}
+		pic := topPicture{Status: st, Groups: groups.Items.([]share)}
+		if !at.IsZero() {
+			pic.Rate = float64(st.Requests-before) / time.Since(at).Seconds()
+		}
+		before, at = st.Requests, time.Now()
+		if live {
+			fmt.Fprint(d.streams.Out, "\x1b[H\x1b[2J")
+		}
+		if err := p.Item(c.Info().Socket, pic, func(w io.Writer) error { return pic.write(w, o.Lines) }); err != nil {
+			return err
+		}
+		if !live {
+			return nil
+		}
+		select {
+		case <-time.After(o.Every):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (t *topPicture) write(w io.Writer, lines int) error {
+	l := t.Status.Ledger
+	const width = 30
+	filled := 0
+	if l.Limit > 0 {
+		filled = int(l.Usage * width / l.Limit)
+	}
+	filled = min(max(filled, 0), width)
+	var b strings.Builder
+	fmt.Fprintf(&b, "pool  [%s%s] %s of %s in %d blobs, %d objects\n", strings.Repeat("#", filled), strings.Repeat(".", width-filled),
+		config.FormatSize(l.Usage), config.FormatSize(l.Limit), l.Blobs, t.Status.Objects)
+	fmt.Fprintf(&b, "held  %s deleted but held, %s unsealed, %s real memory\n", config.FormatSize(l.Deferred), config.FormatSize(l.Unsealed), config.FormatSize(l.Reserved))
+	fmt.Fprintf(&b, "load  %.0f requests/s, %d connections, %d sessions\n", t.Rate, len(t.Status.Connections), len(t.Status.Sessions))
+	b.WriteString("\nSIZE      BLOBS  TYPE\n")
+	for i, g := range t.Groups {
+		if i < lines || g.Key == "total" {
+			fmt.Fprintf(&b, "%-8s  %5d  %s\n", config.FormatSize(g.Bytes), g.Blobs, g.Key)
+		}
+	}
+	b.WriteString("\nREQUESTS  CLIENT\n")
+	for i, c := range t.Status.Connections {
+		if i >= lines {
+			fmt.Fprintf(&b, "… %d more\n", len(t.Status.Connections)-i)
+			break
+		}
+		who := c.Remote
+		if who == "" {
+			who = processName(c.PID, c.UID)
+		}
+		fmt.Fprintf(&b, "%8d  %s\n", c.Requests, who)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,452 @@
+package meta
+
+import (
+	"context"
+	"regexp"
+	"slices"
+
+	"github.com/v6d-go/v6d/internal/object"
+	"github.com/v6d-go/v6d/internal/status"
+	"github.com/v6d-go/v6d/internal/wirejson"
+)
+
+// waiter is a request that waits for objects or a name.
+type waiter struct {
+	ids  []object.ID
+	name string
+	done chan struct{}
+}
+
+// wake tests the waiting requests again. Called with mu held.
+func (t *Tree) wake() {
+	for w := range t.waiters {
+		if t.satisfied(w) {
+			delete(t.waiters, w)
+			close(w.done)
+		}
+	}
+}
+
+func (t *Tree) satisfied(w *waiter) bool {
+	if w.name != "" {
+		_, ok := t.names[w.name]
+		return ok
+	}
+	for _, id := range w.ids {
+		if t.objects[id] == nil && (!id.IsBlob() || id != object.EmptyBlob && !t.opts.Blobs.Exists(id)) {
+			return false
+		}
+	}
+	return true
+}
+
+// wait returns when the waiter is satisfied or ctx ends.
+func (t *Tree) wait(ctx context.Context, w *waiter) error {
+	t.mu.Lock()
+	if t.satisfied(w) {
+		t.mu.Unlock()
+		return nil
+	}
+	w.done = make(chan struct{})
+	t.waiters[w] = struct{}{}
+	t.mu.Unlock()
+	select {
+	case <-w.done:
+		return nil
+	case <-ctx.Done():
+		t.mu.Lock()
+		delete(t.waiters, w)
+		t.mu.Unlock()
+		return ctx.Err()
+	}
+}
+
+// Waiting returns the number of requests that wait.
+func (t *Tree) Waiting() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.waiters)
+}
+
+// AppendObjects appends {"o…": tree, …} of those ids that are known, or null
+// when none is. With wait it first waits until all are.
+func (t *Tree) AppendObjects(ctx context.Context, b []byte, ids []object.ID, wait bool) ([]byte, error) {
+	if wait {
+		if err := t.wait(ctx, &waiter{ids: slices.Clone(ids)}); err != nil {
+			return b, err
+		}
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	start := len(b)
+	for i, id := range ids {
+		if slices.Contains(ids[:i], id) {
+			continue
+		}
+		b = t.appendListed(b, start, id)
+	}
+	return closeMap(b, start), nil
+}
+
+// appendListed appends `"o…":tree` for one id, with the brace or comma before
+// it, or nothing. Called with mu held for reading.
+func (t *Tree) appendListed(b []byte, start int, id object.ID) []byte {
+	mark := len(b)
+	if mark == start {
+		b = append(b, '{')
+	} else {
+		b = append(b, ',')
+	}
+	b = append(b, '"')
+	b, _ = id.AppendText(b)
+	b = append(b, '"', ':')
+	if id.IsBlob() {
+		size, ok := t.opts.Blobs.Sealed(id)
+		if !ok {
+			return b[:mark]
+		}
+		return appendBlob(b, id, t.opts.Instance, size)
+	}
+	e := t.objects[id]
+	if e == nil {
+		return b[:mark]
+	}
+	b, ok := t.appendEntry(b, e, 0)
+	if !ok {
+		return b[:mark]
+	}
+	return b
+}
+
+func closeMap(b []byte, start int) []byte {
+	if len(b) == start {
+		return append(b, "null"...)
+	}
+	return append(b, '}')
+}
+
+// Exists reports whether an object or blob is known.
+func (t *Tree) Exists(id object.ID) bool {
+	if id.IsBlob() {
+		return t.opts.Blobs.Exists(id)
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.objects[id] != nil
+}
+
+// matcher tells which typenames or names a pattern means.
+type matcher struct {
+	re      *regexp.Regexp
+	glob    string
+	nothing bool
+}
+
+// newMatcher compiles a glob, or a regular expression that must match as a
+// whole. An expression that is wrong, or beyond RE2, matches nothing.
+func newMatcher(pattern string, regex bool) matcher {
+	if !regex {
+		return matcher{glob: pattern}
+	}
+	re, err := regexp.Compile(`^(?:` + pattern + `)$`)
+	return matcher{re: re, nothing: err != nil}
+}
+
+func (m matcher) match(s string) bool {
+	switch {
+	case m.nothing:
+		return false
+	case m.re != nil:
+		return m.re.MatchString(s)
+	}
+	return Glob(m.glob, s)
+}
+
+// AppendList appends the trees of at most limit objects whose typename matches,
+// in id order, then sealed blobs if the pattern, as a glob, matches theirs.
+func (t *Tree) AppendList(b []byte, pattern string, regex bool, limit uint64) []byte {
+	m := newMatcher(pattern, regex)
+	start := len(b)
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	n := uint64(0)
+	for id := range t.byType(m, 0) {
+		if n >= limit {
+			break
+		}
+		before := len(b)
+		if b = t.appendListed(b, start, id); len(b) > before {
+			n++
+		}
+	}
+	if n < limit && Glob(pattern, BlobType) {
+		ids := t.opts.Blobs.SealedIDs()
+		slices.Sort(ids)
+		for _, id := range ids {
+			if n >= limit {
+				break
+			}
+			before := len(b)
+			if b = t.appendListed(b, start, id); len(b) > before {
+				n++
+			}
+		}
+	}
+	return closeMap(b, start)
+}
+
+// byType yields the ids above after of all objects whose typename matches, in
+// ascending order. Called with mu held for reading.
+func (t *Tree) byType(m matcher, after object.ID) func(func(object.ID) bool) {
+	var sets []*typeIndex
+	for _, ti := range t.types {
+		if ti.ids.live > 0 && m.match(ti.name) {
+			sets = append(sets, ti)
+		}
+	}
+	return func(yield func(object.ID) bool) {
+		switch {
+		case len(sets) == 0:
+			return
+		case len(sets) == len(t.types):
+			for _, id := range t.all.ids[t.all.search(after+1):] {
+				if t.objects[id] != nil && !yield(id) {
+					return
+				}
+			}
+			return
+		}
+		heads := make([]int, len(sets))
+		for i, s := range sets {
+			heads[i] = s.ids.search(after + 1)
+		}
+		for {
+			best := -1
+			for i, s := range sets {
+				if heads[i] < len(s.ids.ids) && (best < 0 || s.ids.ids[heads[i]] < sets[best].ids.ids[heads[best]]) {
+					best = i
+				}
+			}
+			if best < 0 {
+				return
+			}
+			id := sets[best].ids.ids[heads[best]]
+			heads[best]++
+			if e := t.objects[id]; e != nil && e.typ == sets[best] && !yield(id) {
+				return
+			}
+		}
+	}
+}
+
+// IsPersistent reports whether an object is visible to the cluster.
+func (t *Tree) IsPersistent(id object.ID) (bool, error) {
+	if id.IsBlob() {
+		return false, nil
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	e := t.objects[id]
+	if e == nil {
+		return false, status.Errorf(status.MetaTreeSubtreeNotExists, "no object %s", id)
+	}
+	return !e.transient, nil
+}
+
+// Owners returns the objects that refer to an object or blob.
+func (t *Tree) Owners(id object.ID) []object.ID {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.Clone(t.owners[id])
+}
+
+// Row is one object for listings that do not need the tree.
+type Row struct {
+	ID        object.ID
+	Type      string
+	Instance  object.InstanceID
+	Signature object.Signature
+	Transient bool
+	Global    bool
+	Timestamp int64
+	Names     []string
+	Labels    wirejson.Value
+	Plain     wirejson.Value // {plain fields and blob links}
+	Members   int            // objects and blobs directly below
+	Bytes     int64          // of the distinct local blobs in the whole tree below
+	Owned     bool           // another object refers to it
+}
+
+// Page returns up to limit rows of objects above after, in id order, whose
+// typename and, unless nameGlob is empty, one of whose names match.
+func (t *Tree) Page(pattern, nameGlob string, after object.ID, limit int) (rows []Row, more bool) {
+	if pattern == "" {
+		pattern = "*"
+	}
+	m := newMatcher(pattern, false)
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	byID := map[object.ID][]string{}
+	for name, id := range t.names {
+		byID[id] = append(byID[id], name)
+	}
+	for id := range t.byType(m, after) {
+		names := byID[id]
+		if nameGlob != "" && !slices.ContainsFunc(names, func(n string) bool { return Glob(nameGlob, n) }) {
+			continue
+		}
+		if len(rows) >= limit {
+			return rows, true
+		}
+		slices.Sort(names)
+		rows = append(rows, t.row(t.objects[id], names))
+	}
+	return rows, false
+}
+
+func (t *Tree) row(e *entry, names []string) Row {
+	plain := make([]byte, 0, len(e.plain)+2)
+	plain = append(append(append(plain, '{'), e.plain...), '}')
+	return Row{
+		ID: e.id, Type: e.typ.name, Instance: e.instance, Signature: e.sig, Transient: e.transient, Global: e.global,
+		Timestamp: e.timestamp, Names: names, Labels: e.labels, Plain: plain, Members: len(e.members) + len(e.blobs),
+		Bytes: t.bytes(e), Owned: len(t.owners[e.id]) > 0,
+	}
+}
+
+// bytes sums the distinct local blobs of an object's tree. Called with mu held
+// for reading.
+func (t *Tree) bytes(e *entry) int64 {
+	if len(e.members) == 0 && len(e.blobs) <= 1 {
+		var n int64
+		for _, b := range e.blobs {
+			size, _ := t.opts.Blobs.Sealed(b)
+			n += size
+		}
+		return n
+	}
+	seen := map[object.ID]bool{}
+	var sum func(*entry) int64
+	sum = func(e *entry) (n int64) {
+		if seen[e.id] {
+			return 0
+		}
+		seen[e.id] = true
+		for _, b := range e.blobs {
+			if !seen[b] {
+				seen[b] = true
+				size, _ := t.opts.Blobs.Sealed(b)
+				n += size
+			}
+		}
+		for _, m := range e.members {
+			if c := t.resolve(m); c != nil {
+				n += sum(c)
+			}
+		}
+		return n
+	}
+	return sum(e)
+}
+
+// Glob matches as fnmatch(3) does with no flags: * and ? match any character,
+// slashes included, [...] a set, and \ quotes.
+func Glob(pattern, s string) bool {
+	for len(pattern) > 0 {
+		switch c := pattern[0]; c {
+		case '*':
+			for len(pattern) > 0 && pattern[0] == '*' {
+				pattern = pattern[1:]
+			}
+			if pattern == "" {
+				return true
+			}
+			for i := range len(s) + 1 {
+				if Glob(pattern, s[i:]) {
+					return true
+				}
+			}
+			return false
+		case '?':
+			if s == "" {
+				return false
+			}
+			pattern, s = pattern[1:], s[1:]
+		case '[':
+			rest, ok, valid := matchSet(pattern, s)
+			if !valid {
+				if s == "" || s[0] != '[' {
+					return false
+				}
+				pattern, s = pattern[1:], s[1:]
+				continue
+			}
+			if !ok {
+				return false
+			}
+			pattern, s = rest, s[1:]
+		default:
+			if c == '\\' && len(pattern) > 1 {
+				pattern = pattern[1:]
+				c = pattern[0]
+			}
+			if s == "" || s[0] != c {
+				return false
+			}
+			pattern, s = pattern[1:], s[1:]
+		}
+	}
+	return s == ""
+}
+
+// matchSet matches one character of s with the set that pattern starts with.
+func matchSet(pattern, s string) (rest string, ok, valid bool) {
+	i := 1
+	negate := i < len(pattern) && (pattern[i] == '!' || pattern[i] == '^')
+	if negate {
+		i++
+	}
+	found := false
+	for first := true; ; first = false {
+		if i >= len(pattern) {
+			return "", false, false
+		}
+		if pattern[i] == ']' && !first {
+			break
+		}
+		lo := pattern[i]
+		if lo == '\\' && i+1 < len(pattern) {
+			i++
+			lo = pattern[i]
+		}
+		i++
+		hi := lo
+		if i+1 < len(pattern) && pattern[i] == '-' && pattern[i+1] != ']' {
+			hi = pattern[i+1]
+			i += 2
+		}
+		if s != "" && lo <= s[0] && s[0] <= hi {
+			found = true
+		}
+	}
+	return pattern[i+1:], s != "" && found != negate, true
+}
+
+// CheckMigratable tells whether an object may be brought to an instance.
+func (t *Tree) CheckMigratable(id object.ID) error {
+	if id.IsBlob() {
+		return status.Errorf(status.Invalid, "blobs cannot be directly migrated")
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	e := t.objects[id]
+	switch {
+	case e == nil:
+		return status.Errorf(status.MetaTreeSubtreeNotExists, "no object %s", id)
+	case e.global:
+		return status.Errorf(status.Invalid, "global objects cannot be directly migrated")
+	case e.instance != t.opts.Instance:
+		return status.Errorf(status.Invalid, "instance %d of object %s is not in the cluster", e.instance, id)
+	}
+	return nil
+}

@@ -1,0 +1,342 @@
+// Package meta is the metadata tree of a node: objects, their members, names
+// and labels, and what may be done with them.
+//
+// Vocabulary: an entry is one object as the tree keeps it. Its plain fields
+// stay encoded as the client sent them, and so do its links to blobs, so that a
+// reply is spliced from fragments; only members that are objects themselves are
+// looked up. Owners are the objects that refer to an object or blob. A change
+// (Op) is the only way to alter the tree: ops are computed, committed to the
+// Backend where they concern other instances, recorded in the journal, and
+// applied; recovery applies them again.
+//
+// The rules of creation and deletion are those of Vineyard 0.24
+// (docs/protocol.md).
+package meta
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/v6d-go/v6d/internal/journal"
+	"github.com/v6d-go/v6d/internal/object"
+	"github.com/v6d-go/v6d/internal/wirejson"
+)
+
+// BlobType is the typename of blobs.
+const BlobType = "vineyard::Blob"
+
+// Blobs is what the tree needs of a session's blob store.
+type Blobs interface {
+	// Exists reports whether a blob is known, sealed or not.
+	Exists(id object.ID) bool
+	// Sealed returns the size of a sealed blob.
+	Sealed(id object.ID) (size int64, ok bool)
+	// SealedIDs lists all sealed blobs.
+	SealedIDs() []object.ID
+}
+
+// Options configures a Tree.
+type Options struct {
+	Session  object.SessionID
+	Instance object.InstanceID
+	IDs      *object.Generator
+	Blobs    Blobs
+	Backend  Backend
+	Log      *slog.Logger
+}
+
+// Tree is the metadata of one session. It is safe for concurrent use.
+type Tree struct {
+	opts    Options
+	backend Backend
+	now     func() time.Time
+
+	mu      sync.RWMutex
+	journal *journal.Journal // guarded by mu, as all below; nil while recovering
+	objects map[object.ID]*entry
+	all     idSet
+	types   map[string]*typeIndex
+	names   map[string]object.ID
+	sigs    map[object.Signature]map[object.InstanceID]object.ID
+	owners  map[object.ID][]object.ID // objects that refer to a member or local blob
+	waiters map[*waiter]struct{}
+	events  feed
+	scratch []byte
+}
+
+// typeIndex is the set of objects of one typename.
+type typeIndex struct {
+	name string
+	ids  idSet
+}
+
+// entry is one object. It is immutable once in the tree, except for the
+// fields below the line, which ops change under the tree's lock.
+type entry struct {
+	id        object.ID
+	sig       object.Signature
+	instance  object.InstanceID
+	typ       *typeIndex
+	timestamp int64 // unix milliseconds
+	global    bool
+	hasGlobal bool     // the client sent the key
+	plain     []byte   // `"key":value,…` of plain fields and blob links
+	members   []member // members that are objects
+	blobs     []object.ID
+
+	// Changed by ops.
+	transient bool
+	name      string         // __name: the last name, escaped as 0.24 shows it
+	labels    wirejson.Value // __labels: a JSON string that holds an object
+}
+
+// member links an object. Members of global objects are linked by signature:
+// each instance resolves it to its own equivalent.
+type member struct {
+	key string
+	id  object.ID
+	sig object.Signature // of a member of a global object, else 0
+}
+
+// New returns an empty tree.
+func New(o Options) *Tree {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Tree{
+		opts: o, backend: o.Backend, now: time.Now,
+		objects: map[object.ID]*entry{}, types: map[string]*typeIndex{}, names: map[string]object.ID{},
+		sigs: map[object.Signature]map[object.InstanceID]object.ID{}, owners: map[object.ID][]object.ID{},
+		waiters: map[*waiter]struct{}{}, events: newFeed(),
+	}
+}
+
+// SetJournal makes the tree record its changes from now on.
+func (t *Tree) SetJournal(j *journal.Journal) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.journal = j
+}
+
+// Sync catches up with every write that another instance was told is done.
+func (t *Tree) Sync(ctx context.Context) error { return t.backend.Sync(ctx) }
+
+// Len returns the number of objects.
+func (t *Tree) Len() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.objects)
+}
+
+// typeFor returns the index of a typename, made if need be. Called with mu held.
+func (t *Tree) typeFor(name string) *typeIndex {
+	ti := t.types[name]
+	if ti == nil {
+		ti = &typeIndex{name: name}
+		t.types[name] = ti
+	}
+	return ti
+}
+
+// put files an entry. Called with mu held.
+func (t *Tree) put(e *entry) {
+	t.objects[e.id] = e
+	t.all.add(e.id)
+	e.typ.ids.add(e.id)
+	for _, m := range e.members {
+		if m.id != 0 {
+			t.owners[m.id] = append(t.owners[m.id], e.id)
+		}
+	}
+	for _, b := range e.blobs {
+		t.owners[b] = append(t.owners[b], e.id)
+	}
+	t.opts.IDs.Continue(uint64(e.id))
+}
+
+// evict unfiles an entry. Called with mu held.
+func (t *Tree) evict(e *entry) {
+	delete(t.objects, e.id)
+	t.all.remove(e.id, t.isLive)
+	e.typ.ids.remove(e.id, func(id object.ID) bool { o := t.objects[id]; return o != nil && o.typ == e.typ })
+	if e.typ.ids.live == 0 {
+		delete(t.types, e.typ.name)
+	}
+	for _, m := range e.members {
+		t.disown(m.id, e.id)
+	}
+	for _, b := range e.blobs {
+		t.disown(b, e.id)
+	}
+	if by := t.sigs[e.sig]; by != nil && by[e.instance] == e.id {
+		delete(by, e.instance)
+		if len(by) == 0 {
+			delete(t.sigs, e.sig)
+		}
+	}
+}
+
+func (t *Tree) isLive(id object.ID) bool { return t.objects[id] != nil }
+
+func (t *Tree) disown(id, owner object.ID) {
+	list := t.owners[id]
+	for i := range list {
+		if list[i] == owner {
+			list[i] = list[len(list)-1]
+			list = list[:len(list)-1]
+			break
+		}
+	}
+	if len(list) == 0 {
+		delete(t.owners, id)
+	} else {
+		t.owners[id] = list
+	}
+}
+
+// resolve finds the object that a member link points at. Called with mu held.
+func (t *Tree) resolve(m member) *entry {
+	if m.sig != 0 {
+		by := t.sigs[m.sig]
+		if id, ok := by[t.opts.Instance]; ok {
+			if e := t.objects[id]; e != nil {
+				return e
+			}
+		}
+		if e := t.objects[m.id]; e != nil {
+			return e
+		}
+		for _, id := range by {
+			if e := t.objects[id]; e != nil {
+				return e
+			}
+		}
+		return nil
+	}
+	return t.objects[m.id]
+}
+
+// appendEntry appends the JSON of an object and all its members. It reports
+// false when a member cannot be resolved; what was appended is then garbage.
+// Called with mu held.
+func (t *Tree) appendEntry(b []byte, e *entry, depth int) ([]byte, bool) {
+	if depth > wirejson.MaxDepth {
+		return b, false
+	}
+	b = append(b, `{"id":"`...)
+	b, _ = e.id.AppendText(b)
+	b = append(b, `","typename":`...)
+	b = wirejson.AppendString(b, e.typ.name)
+	b = append(b, `,"signature":`...)
+	b = strconv.AppendUint(b, uint64(e.sig), 10)
+	b = append(b, `,"instance_id":`...)
+	b = strconv.AppendUint(b, uint64(e.instance), 10)
+	b = append(b, `,"transient":`...)
+	b = strconv.AppendBool(b, e.transient)
+	if e.hasGlobal {
+		b = append(b, `,"global":`...)
+		b = strconv.AppendBool(b, e.global)
+	}
+	b = append(b, `,"__timestamp":`...)
+	b = strconv.AppendInt(b, e.timestamp, 10)
+	if e.name != "" {
+		b = append(b, `,"__name":`...)
+		b = wirejson.AppendString(b, e.name)
+	}
+	if len(e.labels) > 0 {
+		b = append(b, `,"__labels":`...)
+		b = append(b, e.labels...)
+	}
+	if len(e.plain) > 0 {
+		b = append(b, ',')
+		b = append(b, e.plain...)
+	}
+	for _, m := range e.members {
+		target := t.resolve(m)
+		if target == nil {
+			return b, false
+		}
+		b = append(b, ',')
+		b = wirejson.AppendKey(b, m.key)
+		var ok bool
+		if b, ok = t.appendEntry(b, target, depth+1); !ok {
+			return b, false
+		}
+	}
+	return append(b, '}'), true
+}
+
+// appendBlobLink appends what a tree shows of a blob: 0.24 prints length 0
+// there, since blobs lie outside of the metadata.
+func appendBlobLink(b []byte, id object.ID, instance object.InstanceID) []byte {
+	return appendBlob(b, id, instance, 0)
+}
+
+func appendBlob(b []byte, id object.ID, instance object.InstanceID, size int64) []byte {
+	b = append(b, `{"id":"`...)
+	b, _ = id.AppendText(b)
+	b = append(b, `","typename":"vineyard::Blob","length":`...)
+	b = strconv.AppendInt(b, size, 10)
+	b = append(b, `,"nbytes":`...)
+	b = strconv.AppendInt(b, size, 10)
+	b = append(b, `,"instance_id":`...)
+	b = strconv.AppendUint(b, uint64(instance), 10)
+	return append(b, `,"transient":true}`...)
+}
+
+// idSet is a set of ids in ascending order. New ids are nearly always the
+// largest, so that it is a slice; removed ones stay in it until half of it is
+// dead.
+type idSet struct {
+	ids  []object.ID
+	live int
+}
+
+func (s *idSet) search(id object.ID) int {
+	lo, hi := 0, len(s.ids)
+	for lo < hi {
+		mid := int(uint(lo+hi) >> 1)
+		if s.ids[mid] < id {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+func (s *idSet) add(id object.ID) {
+	s.live++
+	if n := len(s.ids); n == 0 || s.ids[n-1] < id {
+		s.ids = append(s.ids, id)
+		return
+	}
+	i := s.search(id)
+	if i < len(s.ids) && s.ids[i] == id {
+		return // it was dead
+	}
+	s.ids = append(s.ids, 0)
+	copy(s.ids[i+1:], s.ids[i:])
+	s.ids[i] = id
+}
+
+// remove notes that an id is dead; isLive tells the others.
+func (s *idSet) remove(_ object.ID, isLive func(object.ID) bool) {
+	s.live--
+	if len(s.ids) < 64 || s.live*2 > len(s.ids) {
+		if s.live == 0 {
+			s.ids = s.ids[:0]
+		}
+		return
+	}
+	kept := s.ids[:0]
+	for _, id := range s.ids {
+		if isLive(id) {
+			kept = append(kept, id)
+		}
+	}
+	s.ids = kept
+}

@@ -1,0 +1,226 @@
+package server
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/v6d-go/v6d/internal/journal"
+	"github.com/v6d-go/v6d/internal/meta"
+	"github.com/v6d-go/v6d/internal/object"
+	"github.com/v6d-go/v6d/internal/status"
+	"github.com/v6d-go/v6d/internal/store"
+)
+
+// recNode is the journal record of the node's identity: the host id by which
+// others know it, and the highest id that it ever minted.
+const recNode = 48
+
+// recover brings back what an earlier daemon on this socket left, if there is
+// anything, and starts a new journal.
+func (s *Server) recover() error {
+	path := s.home.JournalPath()
+	if path != "" {
+		if err := s.replay(path); err != nil {
+			return status.Errorf(status.IOError, "recover the pool at %s: %w", s.report.Place.Path, err).
+				WithHint("start with --fresh to discard it")
+		}
+	}
+	if s.hostID == 0 {
+		var b [8]byte
+		if _, err := rand.Read(b[:]); err != nil {
+			return err
+		}
+		s.hostID = binary.LittleEndian.Uint64(b[:]) >> 1
+	}
+	if path != "" {
+		snap, err := journal.NewSnapshot(path)
+		if err != nil {
+			return err
+		}
+		if err := s.snapshot(snap); err != nil {
+			return errors.Join(err, snap.Abort())
+		}
+		if s.journal, err = snap.Commit(); err != nil {
+			return err
+		}
+		// A daemon that died while making a file left one that no record names.
+		if err := s.removeRemains(); err != nil {
+			return err
+		}
+		if err := s.home.Grow(s.report.Size); err != nil {
+			s.log.Warn("cannot enlarge the pool's mount; large puts may be refused", "err", err)
+		}
+	}
+	if err := s.store.Start(s.journal); err != nil {
+		return err
+	}
+	if _, ok := s.store.Session(object.RootSession); !ok {
+		if _, err := s.store.NewSession(object.RootSession, false); err != nil {
+			return err
+		}
+	}
+	root := s.session(object.RootSession)
+	if root == nil {
+		root = s.addSession(object.RootSession)
+	}
+	root.listener, root.socket = s.ipc, s.cfg.Socket
+	for id, ss := range s.sessions {
+		ss.tree.SetJournal(s.journal)
+		if id != object.RootSession {
+			if err := s.listenSession(ss); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Server) removeRemains() error {
+	keep := s.store.Files()
+	keep["journal"] = true
+	removed, err := s.home.RemoveOthers(keep)
+	if len(removed) > 0 {
+		s.log.Info("removed files that no journal knows", "files", removed)
+	}
+	return err
+}
+
+func (s *Server) replay(path string) error {
+	rep, err := journal.Replay(path, s.replayRecord)
+	if err != nil {
+		return err
+	}
+	if rep.Records == 0 && len(rep.Damaged) == 0 {
+		return nil
+	}
+	for _, g := range rep.Damaged {
+		s.log.Error("the journal is damaged; what was recorded there is lost", "offset", g.Off, "bytes", g.Size, "torn_end", g.Torn)
+	}
+	s.report.Damage = rep.Damaged
+	rec := s.store.EndReplay()
+	for id := range s.sessions {
+		if _, ok := s.store.Session(id); !ok {
+			delete(s.sessions, id)
+		}
+	}
+	for _, id := range rec.Session {
+		if s.session(id) == nil {
+			s.addSession(id)
+		}
+	}
+	for _, b := range rec.Lost {
+		s.report.Lost = append(s.report.Lost, b.String())
+	}
+	s.dropChunks(rec.Chunks)
+	for _, ss := range s.sessions {
+		s.report.Objects += ss.tree.Len()
+	}
+	s.report.Recovered, s.report.Bytes = rec.Blobs-len(rec.Chunks), rec.Bytes
+	s.log.Info("recovered", "blobs", s.report.Recovered, "objects", s.report.Objects, "bytes", rec.Bytes,
+		"lost", len(rec.Lost), "stream_chunks_freed", len(rec.Chunks))
+	return nil
+}
+
+// dropChunks deletes what lay in 0.24 streams, unless an object took it over.
+func (s *Server) dropChunks(chunks []store.QueuedID) {
+	for _, q := range chunks {
+		ss := s.sessions[q.Session]
+		if ss == nil {
+			continue
+		}
+		if q.ID.IsBlob() && len(ss.tree.Owners(q.ID)) > 0 {
+			continue
+		}
+		if err := ss.deleteAny(nil, q.ID); err != nil {
+			s.log.Warn("cannot free a stream chunk", "id", q.ID, "err", err)
+		}
+	}
+}
+
+func (s *Server) replayRecord(payload []byte) error {
+	if len(payload) == 0 {
+		return journal.ErrRecord
+	}
+	if payload[0] < store.FirstForeign {
+		return s.store.Replay(payload)
+	}
+	if payload[0] == recNode {
+		r := journal.NewReader(payload)
+		s.hostID = r.Uint()
+		s.ids.Continue(r.Uint())
+		return r.Err()
+	}
+	id, ok := meta.IsRecord(payload)
+	if !ok {
+		return fmt.Errorf("unknown record kind %d", payload[0])
+	}
+	ss := s.session(id)
+	if ss == nil {
+		if _, known := s.store.Session(id); !known {
+			return nil // the session has ended
+		}
+		ss = s.addSession(id)
+	}
+	blobs, err := ss.tree.Replay(payload)
+	if err == nil && len(blobs) > 0 {
+		ss.blobs.DropAll(nil, blobs)
+	}
+	return err
+}
+
+// snapshot writes the whole state of node, store and trees. It runs before the
+// daemon serves, or with everything locked.
+func (s *Server) snapshot(snap *journal.Snapshot) error {
+	w := journal.Begin(nil, recNode)
+	w.Uint(s.hostID)
+	w.Uint(uint64(s.ids.Signature()))
+	if err := snap.Append(w); err != nil {
+		return err
+	}
+	if err := s.store.Snapshot(snap.Append); err != nil {
+		return err
+	}
+	for _, ss := range s.sessions {
+		if err := ss.tree.Snapshot(snap.Append); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compact replaces the journal by a snapshot. Changes wait meanwhile; reading
+// goes on. Locks are taken in the order of requests: trees, then store.
+func (s *Server) compact() error {
+	if s.journal == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sessions := make([]*session, 0, len(s.sessions))
+	for _, ss := range s.sessions {
+		sessions = append(sessions, ss)
+	}
+	slices.SortFunc(sessions, func(a, b *session) int {
+		if a.id < b.id {
+			return -1
+		}
+		return 1
+	})
+	for _, ss := range sessions {
+		ss.tree.Lock()
+		defer ss.tree.Unlock()
+	}
+	s.store.Lock()
+	defer s.store.Unlock()
+	snap, err := journal.NewSnapshot(s.home.JournalPath())
+	if err != nil {
+		return err
+	}
+	if err := s.snapshot(snap); err != nil {
+		return errors.Join(err, snap.Abort())
+	}
+	return s.journal.Adopt(snap)
+}

@@ -1,0 +1,258 @@
+package shm
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/v6d-go/v6d/internal/status"
+	"github.com/v6d-go/v6d/internal/sys"
+)
+
+// File is one pool file. Number is the store_fd that names it on the wire; a
+// number is never reused for another file. The daemon reads and writes payload
+// with pread and pwrite: a client that truncates the file costs an error, not a
+// signal.
+type File struct {
+	*os.File
+	Number int32
+	Size   int64
+	path   string // "" for anonymous memory
+
+	damage atomic.Pointer[status.Error] // set when the file was found truncated; never cleared
+
+	mu     sync.Mutex
+	backed []bool // units that hold real memory; guarded by mu
+}
+
+func newFile(f *os.File, path string, number int32, size int64) *File {
+	return &File{File: f, path: path, Number: number, Size: size, backed: make([]bool, (size+Unit-1)/Unit)}
+}
+
+// NewDiskFile wraps a file that holds one blob of size bytes.
+func NewDiskFile(f *os.File, number int32, size int64) *File { return newFile(f, "", number, size) }
+
+// MissingFile stands for a pool file that is no longer there.
+func MissingFile(number int32) *File { return newFile(nil, "", number, 0) }
+
+// NewArena makes an anonymous file of size bytes for a client to fill.
+func NewArena(number int32, size int64) (*File, error) {
+	f, err := sys.Memfd("v6d-arena", size)
+	if err != nil {
+		return nil, err
+	}
+	return newFile(f, "", number, size), nil
+}
+
+// MapSize is what payloads announce: 0.24 clients map 8 bytes less.
+func (f *File) MapSize() int64 { return f.Size + 8 }
+
+// Path returns the file's path, "" for anonymous memory.
+func (f *File) Path() string { return f.path }
+
+// NewPoolFile creates a pool file with room for limit bytes of blobs and the
+// slack that fragmentation needs.
+func (h *Home) NewPoolFile(name string, number int32, limit int64) (*File, error) {
+	return h.Create(name, number, fileSpace(limit))
+}
+
+// ReservedBytes returns how much of the file holds real memory.
+func (f *File) ReservedBytes() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var n int64
+	for u, b := range f.backed {
+		if b {
+			n += min(Unit, f.Size-int64(u)*Unit) // the last unit may be cut
+		}
+	}
+	return n
+}
+
+// Reserve makes sure that an extent lies on real memory, in whole units, so
+// that no client ever meets SIGBUS for want of it. It refuses with
+// NotEnoughMemory when the tmpfs, the machine or a memory cgroup lacks room.
+// The caller owns the extent and holds no lock.
+func (f *File) Reserve(e Extent, lim *Limits) error {
+	first, last := e.Off/Unit, (e.Off+e.Size-1)/Unit
+	for {
+		f.mu.Lock()
+		for first <= last && f.backed[first] {
+			first++
+		}
+		until := first
+		for until <= last && !f.backed[until] {
+			until++
+		}
+		f.mu.Unlock()
+		if first > last {
+			return nil
+		}
+		off := first * Unit
+		size := min(until*Unit, f.Size) - off
+		if err := errors.Join(lim.Room(size), f.room(size)); err != nil {
+			return err
+		}
+		if err := sys.Fallocate(f.File, off, size); err != nil {
+			if sys.IsNoSpace(err) {
+				return status.Errorf(status.NotEnoughMemory, "the file system of the pool is full: %w", err).
+					WithHint(fullHint)
+			}
+			return status.Errorf(status.IOError, "reserve %d bytes of the pool: %w", size, err)
+		}
+		f.mu.Lock()
+		for u := first; u < until; u++ {
+			f.backed[u] = true
+		}
+		f.mu.Unlock()
+	}
+}
+
+// room reports whether the file system has room for n more bytes, and for the
+// journal to grow beside them: without it nothing could be deleted any more.
+func (f *File) room(n int64) error {
+	if f.path == "" {
+		return nil // anonymous memory has no file system
+	}
+	free, _, err := sys.FreeBytes(f.File)
+	if err == nil && free < n+margin {
+		return status.Errorf(status.NotEnoughMemory, "the file system of the pool is full: it has room for %d MiB more, %d MiB are needed",
+			max(free-margin, 0)>>20, (n+Unit-1)>>20).WithHint(fullHint)
+	}
+	return err
+}
+
+const fullHint = "delete objects, give the tmpfs more room, or start with a smaller --size"
+
+// BackedUnits returns the first stretch of whole units inside e that holds real
+// memory, at most limit bytes long.
+func (f *File) BackedUnits(e Extent, limit int64) (Extent, bool) {
+	first, last := (e.Off+Unit-1)/Unit, (e.Off+e.Size)/Unit
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for first < last && !f.backed[first] {
+		first++
+	}
+	until := first
+	for until < last && f.backed[until] && (until-first+1)*Unit <= limit {
+		until++
+	}
+	return Extent{first * Unit, (until - first) * Unit}, until > first
+}
+
+// GiveBack returns the memory of whole units to the system. The caller keeps
+// the extent out of use meanwhile.
+func (f *File) GiveBack(e Extent) error {
+	first, last := e.Off/Unit, (e.Off+e.Size)/Unit
+	f.mu.Lock()
+	for u := first; u < last; u++ {
+		f.backed[u] = false
+	}
+	f.mu.Unlock()
+	return sys.PunchHole(f.File, e.Off, e.Size)
+}
+
+// Punch returns the whole plain pages inside an extent of a file that is no
+// longer allocated from.
+func (f *File) Punch(e Extent) error {
+	page := int64(sys.PageSize)
+	lo := (e.Off + page - 1) / page * page
+	hi := (e.Off + e.Size) / page * page
+	if hi <= lo {
+		return nil
+	}
+	return sys.PunchHole(f.File, lo, hi-lo)
+}
+
+// Damaged reports what CheckSize found, without looking again: growing the file
+// does not bring its bytes back.
+func (f *File) Damaged() error {
+	if err := f.damage.Load(); err != nil {
+		return err
+	}
+	return nil
+}
+
+// CheckSize reports a file that someone truncated, naming the processes that
+// map it.
+func (f *File) CheckSize() error {
+	if err := f.Damaged(); err != nil {
+		return err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if st.Size() >= f.Size {
+		return nil
+	}
+	damage := status.Errorf(status.IOError, "pool file %s was truncated from %d to %d bytes by one of the processes that map it: %s",
+		f.name(), f.Size, st.Size(), f.mappers()).WithHint("whoever may open the socket can do that; restart the daemon with --fresh")
+	f.damage.CompareAndSwap(nil, damage)
+	return f.Damaged()
+}
+
+func (f *File) name() string {
+	if f.path == "" {
+		return f.Name()
+	}
+	return f.path
+}
+
+// Remove unlinks the file; mappings of it stay valid.
+func (f *File) Remove() error {
+	if f.path == "" {
+		return nil
+	}
+	return os.Remove(f.path)
+}
+
+// Mappers lists the other processes that map the file.
+func (f *File) Mappers() []int {
+	dev, ino, err := sys.Inode(f.File)
+	if err != nil {
+		return nil
+	}
+	want := fmt.Appendf(nil, " %02x:%02x %d ", dev>>8&0xfff, dev&0xff|dev>>12&0xfff00, ino)
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		maps, err := os.ReadFile(filepath.Join("/proc", e.Name(), "maps"))
+		if err == nil && bytes.Contains(maps, want) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func (f *File) mappers() string {
+	pids := f.Mappers()
+	if len(pids) == 0 {
+		return "none any more"
+	}
+	texts := make([]string, len(pids))
+	for i, pid := range pids {
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		texts[i] = fmt.Sprintf("%d (%s)", pid, strings.TrimSpace(string(comm)))
+	}
+	return strings.Join(texts, ", ")
+}
+
+// IsTruncated reports whether an I/O error on a pool file comes from a file
+// that is shorter than it was.
+func (f *File) IsTruncated(err error) bool {
+	return err != nil && errors.Is(f.CheckSize(), status.IOError)
+}

@@ -1,0 +1,482 @@
+package store
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/v6d-go/v6d/internal/object"
+	"github.com/v6d-go/v6d/internal/shm"
+	"github.com/v6d-go/v6d/internal/status"
+)
+
+// Seal makes a blob immutable and records a dependency of h.
+func (ss *Session) Seal(h *Holder, id object.ID) error {
+	s := ss.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if id == object.EmptyBlob || id == object.InvalidID {
+		s.depend(h, id, nil, false)
+		return nil
+	}
+	b := ss.blobs[id]
+	if b == nil {
+		return status.Errorf(status.ObjectNotExists, "seal: no blob %s", id)
+	}
+	if err := s.seal(b); err != nil {
+		return err
+	}
+	s.depend(h, id, b, false)
+	return nil
+}
+
+// seal commits the sealing of a blob. Called with mu held.
+func (s *Store) seal(b *Blob) error {
+	if b.sealed {
+		return nil
+	}
+	if b.region.kind != poolRegion || b.session.Plasma && b.plasma == nil {
+		s.applySeal(b) // disk and arena blobs are not recovered
+		return nil
+	}
+	rec := record{
+		kind: recSeal, session: b.session.ID, id: b.id, file: b.region.file.Number,
+		off: b.off, size: b.size, extent: b.extent, created: b.created, pid: b.pid, uid: b.uid, flag: b.chunk,
+	}
+	if b.plasma != nil {
+		rec.text, rec.plasmaSize = b.plasma.id, b.plasma.size
+	}
+	return s.commit(rec)
+}
+
+func (s *Store) applySeal(b *Blob) {
+	b.sealed = true
+	if b.creator != nil {
+		delete(b.creator.unsealed, b)
+		b.creator = nil
+	}
+}
+
+// Drop deletes a blob whoever refers to it in metadata.
+func (ss *Session) Drop(h *Holder, id object.ID) error {
+	if id == object.EmptyBlob || id == object.InvalidID {
+		return nil
+	}
+	s := ss.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := ss.blobs[id]
+	if b == nil {
+		return status.Errorf(status.ObjectNotExists, "delete: no blob %s", id)
+	}
+	return s.drop(b, h)
+}
+
+// drop deletes a blob for h. Called with mu held.
+func (s *Store) drop(b *Blob, h *Holder) error {
+	if !b.sealed || b.region.kind > generationRegion {
+		s.remove(b, h) // never was in the journal
+		return nil
+	}
+	return s.commitFor(record{kind: recDrop, session: b.session.ID, id: b.id}, h)
+}
+
+// DropAll deletes blobs whose deletion is part of a record that the caller has
+// appended to the journal: the deletion of the objects that owned them.
+// Unknown ids are ignored.
+func (ss *Session) DropAll(h *Holder, ids []object.ID) {
+	s := ss.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ids {
+		if b := ss.blobs[id]; b != nil {
+			s.remove(b, h)
+		}
+	}
+}
+
+// remove makes a blob invisible. Its memory is free at once, or, while another
+// connection than h holds a reference by get, with the last of these. Called
+// with mu held.
+func (s *Store) remove(b *Blob, h *Holder) {
+	if b.gone {
+		return
+	}
+	ss := b.session
+	delete(ss.blobs, b.id)
+	if b.plasma != nil && ss.plasma[b.plasma.id] == b {
+		delete(ss.plasma, b.plasma.id)
+	}
+	if b.shared != nil {
+		b.shared.live = slices.DeleteFunc(b.shared.live, func(other *Blob) bool { return other == b })
+	}
+	if b.counted {
+		if b.shared != nil && len(b.shared.live) > 0 {
+			b.shared.live[0].counted = true
+		} else {
+			s.usage -= b.size
+		}
+		b.counted = false
+	}
+	if b.creator != nil {
+		delete(b.creator.unsealed, b)
+		b.creator = nil
+	}
+	b.gone = true
+	if h != nil {
+		if r := h.refs[b.id]; r != nil && r.blob == b {
+			// The deleter's own reference no longer counts; the id stays tracked,
+			// so that a later release is answered as 0.24 does.
+			r.blob = nil
+			b.refs--
+			if r.get {
+				b.gets--
+				if h.strict {
+					b.strict--
+				}
+			}
+		}
+	}
+	if b.gets > 0 {
+		s.zombies.push(b)
+		s.deferred += b.extent
+		return
+	}
+	s.freeExtent(b)
+}
+
+// Shrink shortens an unsealed blob.
+func (ss *Session) Shrink(id object.ID, size int64) error {
+	s := ss.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := ss.blobs[id]
+	switch {
+	case b == nil:
+		return status.Errorf(status.ObjectNotExists, "shrink: no blob %s", id)
+	case b.sealed:
+		return status.Errorf(status.ObjectSealed, "cannot shrink as the blob has already been sealed")
+	case size < 0 || size > b.size:
+		return status.Errorf(status.Invalid, "cannot shrink to size %d since the current size is %d", uint64(size), b.size)
+	}
+	if b.counted {
+		s.usage -= b.size - size
+	}
+	b.size = size
+	return nil
+}
+
+// CreateIncoming makes blobs for bytes that the daemon itself will write. As in
+// 0.24 they are announced as sealed at once; they are sealed, and can be had by
+// others, with Finish. They are held like those that Hold returns: a blob that
+// someone deletes meanwhile keeps its memory while the daemon writes there.
+func (ss *Session) CreateIncoming(h *Holder, sizes []int64) ([]View, error) {
+	views, err := ss.createAll(h, sizes, true)
+	if err != nil {
+		return nil, err
+	}
+	for i := range views {
+		views[i].Sealed = views[i].File != nil
+	}
+	return views, nil
+}
+
+// Finish seals blobs that have been filled.
+func (ss *Session) Finish(views []View) error {
+	s := ss.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range views {
+		if b := ss.blobs[v.ID]; b != nil {
+			if err := s.seal(b); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// NextChunk makes an unsealed blob that belongs to a stream rather than to the
+// connection that writes it.
+func (ss *Session) NextChunk(h *Holder, size int64) (View, error) {
+	if size == 0 {
+		return emptyView, nil
+	}
+	b, err := ss.create(h, size, false)
+	if err != nil {
+		return View{}, err
+	}
+	s := ss.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b.chunk = true
+	return b.view(), nil
+}
+
+// SealChunk seals a stream's chunk; it takes no reference.
+func (ss *Session) SealChunk(id object.ID) error {
+	s := ss.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b := ss.blobs[id]; b != nil {
+		return s.seal(b)
+	}
+	return nil
+}
+
+// Queue records that a blob or object lies in a 0.24 stream, Dequeue that it
+// was handed out or deleted. What is queued when the daemon dies is deleted by
+// recovery.
+func (ss *Session) Queue(id object.ID) error {
+	s := ss.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.commit(record{kind: recQueue, session: ss.ID, id: id, flag: true})
+}
+
+// Dequeue ends what Queue began.
+func (ss *Session) Dequeue(id object.ID) error {
+	s := ss.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.commit(record{kind: recQueue, session: ss.ID, id: id})
+}
+
+// CreatePlasma makes an unsealed blob under a client's id. An entry of the same
+// id is replaced.
+func (ss *Session) CreatePlasma(h *Holder, pid string, size, plasmaSize int64) (View, error) {
+	if !ss.Plasma {
+		return View{}, wrongType(ss)
+	}
+	b, err := ss.create(h, size, false)
+	if err != nil {
+		return View{}, err
+	}
+	s := ss.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := ss.plasma[pid]; old != nil {
+		if err := s.drop(old, h); err != nil {
+			s.remove(b, h)
+			return View{}, err
+		}
+	}
+	b.plasma = &plasmaInfo{pid, plasmaSize}
+	ss.plasma[pid] = b
+	return b.view(), nil
+}
+
+func wrongType(ss *Session) error {
+	kind := "default"
+	if ss.Plasma {
+		kind = "plasma"
+	}
+	return status.Errorf(status.Invalid, "this is a session of the %s store type", kind)
+}
+
+// CheckType refuses a request of the other store type.
+func (ss *Session) CheckType(plasma bool) error {
+	if ss.Plasma != plasma {
+		return wrongType(ss)
+	}
+	return nil
+}
+
+// PlasmaID returns the blob id of a client's id.
+func (ss *Session) PlasmaID(pid string) (object.ID, bool) {
+	ss.store.mu.Lock()
+	defer ss.store.mu.Unlock()
+	b := ss.plasma[pid]
+	if b == nil {
+		return 0, false
+	}
+	return b.id, true
+}
+
+// CreateDisk makes a blob in a file of its own. It is not counted against the
+// limit and not recovered. f is the open file, which the store takes over.
+func (ss *Session) CreateDisk(h *Holder, f *shm.File, size int64) View {
+	s := ss.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := &region{file: f, session: ss.ID, kind: diskRegion, live: 1, bytes: size, closed: true}
+	s.regions[f.Number] = r
+	b := &Blob{
+		id: s.ids.Blob(), session: ss, region: r, size: size, extent: size, pid: h.pid, uid: h.uid, creator: h,
+	}
+	ss.blobs[b.id] = b
+	h.unsealed[b] = struct{}{}
+	return b.view()
+}
+
+// NextFileNumber returns a store_fd number that was never used.
+func (s *Store) NextFileNumber() int32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastFD++
+	return s.lastFD
+}
+
+// AddArena takes over a file whose spans become blobs when h finalizes it.
+func (ss *Session) AddArena(h *Holder, f *shm.File) {
+	s := ss.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := &region{file: f, session: ss.ID, kind: arenaRegion}
+	s.regions[f.Number] = r
+	h.arenas[f.Number] = r
+}
+
+// FinalizeArena turns spans of an arena of h into unsealed blobs and consumes
+// the arena.
+func (ss *Session) FinalizeArena(h *Holder, number int32, offsets, sizes []uint64) error {
+	s := ss.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := h.arenas[number]
+	if r == nil {
+		return status.Errorf(status.ObjectNotExists, "arena for fd %d cannot be found", number)
+	}
+	if len(offsets) != len(sizes) {
+		return status.Errorf(status.UserInputError, "%d offsets, but %d sizes", len(offsets), len(sizes))
+	}
+	total := uint64(r.file.Size)
+	for i := range offsets {
+		if offsets[i] > total || sizes[i] > total-offsets[i] {
+			return status.Errorf(status.UserInputError, "span %d does not lie in the arena of %d bytes", i, total)
+		}
+	}
+	for i := range offsets {
+		if sizes[i] == 0 {
+			continue
+		}
+		b := &Blob{
+			id: s.ids.Blob(), session: ss, region: r, off: int64(offsets[i]), size: int64(sizes[i]),
+			extent: int64(sizes[i]), pid: h.pid, uid: h.uid, sealed: true,
+		}
+		ss.blobs[b.id] = b
+		r.live++
+		r.bytes += b.size
+	}
+	delete(h.arenas, number)
+	r.closed = true
+	s.dropRegionIfEmpty(r)
+	return nil
+}
+
+// MovePair names a blob of the source session and its name in the destination;
+// either may be a plasma id.
+type MovePair struct {
+	From, To             object.ID
+	FromPlasma, ToPlasma string
+}
+
+// MoveFrom takes blobs over from another session: no bytes are copied, the
+// blobs stay in their file. Unknown ones are left out.
+func (ss *Session) MoveFrom(src *Session, pairs []MovePair) error {
+	s := ss.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if src == ss {
+		return nil
+	}
+	for _, p := range pairs {
+		b := src.blobs[p.From]
+		if p.FromPlasma != "" {
+			b = src.plasma[p.FromPlasma]
+		}
+		if b == nil {
+			continue
+		}
+		to := p.To
+		if p.ToPlasma != "" {
+			to = s.ids.Blob()
+		}
+		if ss.blobs[to] != nil {
+			continue
+		}
+		if err := s.seal(b); err != nil {
+			return err
+		}
+		rec := record{kind: recMove, session: src.ID, id: b.id, toSession: ss.ID, toID: to, text: p.ToPlasma}
+		if b.region.kind > generationRegion {
+			s.applyMove(rec) // disk and arena blobs are not recovered
+			continue
+		}
+		if err := s.commit(rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Trim gives memory back: zombies that only 0.24 clients hold, and the pages
+// of every free unit. It returns the bytes given back.
+func (s *Store) Trim() (int64, error) {
+	s.mu.Lock()
+	for b := s.zombies.first; b != nil && !s.opts.Strict; {
+		next := b.next
+		if b.strict == 0 {
+			s.bury(b)
+		}
+		b = next
+	}
+	s.mu.Unlock()
+	return s.trimFree(math.MaxInt64)
+}
+
+// trimFree gives pages of free units back until it has given enough.
+func (s *Store) trimFree(enough int64) (int64, error) {
+	s.mu.Lock()
+	var pools []*region
+	for _, r := range s.regions {
+		if r.alloc != nil && !r.closed {
+			r.alloc.ReleaseSlabs()
+			pools = append(pools, r)
+		}
+	}
+	s.mu.Unlock()
+	var total int64
+	for _, r := range pools {
+		for total < enough {
+			n, err := s.trimOne(r)
+			total += n
+			if err != nil {
+				return total, err
+			}
+			if n == 0 {
+				break
+			}
+		}
+	}
+	return total, nil
+}
+
+// trimOne gives back one stretch of free units that hold memory, taking it out
+// of use meanwhile. Stretches are short, so that a create beside it still finds
+// room in the slack of the file.
+func (s *Store) trimOne(r *region) (int64, error) {
+	most := max(s.opts.Limit/16/shm.Unit, 1) * shm.Unit
+	s.mu.Lock()
+	hole, ok := shm.Extent{}, false
+	for _, e := range r.alloc.FreeUnits(1) {
+		if hole, ok = r.file.BackedUnits(shm.Extent{Off: e.Off + blobBase, Size: e.Size}, most); ok {
+			break
+		}
+	}
+	if ok {
+		ok = r.alloc.Carve(hole.Off-blobBase, hole.Size)
+	}
+	s.mu.Unlock()
+	if !ok {
+		return 0, nil
+	}
+	err := r.file.GiveBack(hole)
+	s.mu.Lock()
+	r.alloc.Free(hole.Off-blobBase, hole.Size)
+	s.mu.Unlock()
+	if err != nil {
+		return 0, fmt.Errorf("give memory back: %w", err)
+	}
+	return hole.Size, nil
+}

@@ -1,0 +1,127 @@
+package store
+
+import (
+	"slices"
+	"time"
+
+	"github.com/v6d-go/v6d/internal/object"
+)
+
+// Account is the ledger's sums. All are bytes unless they say otherwise;
+// Used + Free is the size of all pool files that are allocated from.
+type Account struct {
+	Limit       int64 `json:"limit"`
+	Usage       int64 `json:"usage"`     // live blobs, counted against the limit
+	Deferred    int64 `json:"deferred"`  // deleted, but still held by a reader
+	Unsealed    int64 `json:"unsealed"`  // part of usage
+	Uncounted   int64 `json:"uncounted"` // disk and arena blobs
+	Overhead    int64 `json:"overhead"`  // rounding and shrunk tails inside the pool files
+	Free        int64 `json:"free"`      // free in the pool files
+	Reserved    int64 `json:"reserved"`  // real memory behind the pool files
+	Blobs       int   `json:"blobs"`     // number of live blobs
+	Zombies     int   `json:"zombies"`   // number of deleted blobs that are still held
+	Sessions    int   `json:"sessions"`  // number of sessions
+	Files       int   `json:"files"`     // number of pool files, earlier generations included
+	Earlier     int64 `json:"earlier"`   // bytes of blobs in files of earlier daemons
+	Counters          // since the start
+	PoolFileMax int64 `json:"pool_file_bytes"` // size of all pool files that are allocated from
+}
+
+// Account sums the ledger up.
+func (s *Store) Account() Account {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := Account{
+		Limit: s.opts.Limit, Usage: s.usage, Deferred: s.deferred, Zombies: s.zombies.n,
+		Sessions: len(s.sessions), Counters: s.count,
+	}
+	var used int64
+	for _, r := range s.regions {
+		if r.kind <= generationRegion {
+			a.Files++
+		}
+		switch {
+		case r.alloc != nil:
+			a.PoolFileMax += r.alloc.Size()
+			a.Free += r.alloc.Size() - r.alloc.Used()
+			a.Reserved += r.file.ReservedBytes()
+			used += r.alloc.Used()
+		case r.kind == generationRegion:
+			a.Earlier += r.bytes
+		default:
+			a.Uncounted += r.bytes
+		}
+	}
+	for _, ss := range s.sessions {
+		a.Blobs += len(ss.blobs)
+		for _, b := range ss.blobs {
+			if !b.sealed {
+				a.Unsealed += b.size
+			}
+			if b.counted && b.region.alloc != nil {
+				used -= b.size
+			}
+		}
+	}
+	for z := s.zombies.first; z != nil; z = z.next {
+		if z.region.alloc != nil {
+			used -= z.extent
+		}
+	}
+	a.Overhead = used
+	return a
+}
+
+// Entry is one blob as the ledger sees it.
+type Entry struct {
+	ID      object.ID        `json:"id"`
+	Session object.SessionID `json:"-"`
+	Size    int64            `json:"size"`
+	Sealed  bool             `json:"sealed"`
+	Deleted bool             `json:"deleted"`
+	Refs    int              `json:"refs"` // connections that hold a reference
+	PID     int              `json:"pid"`  // of the creator; 0 for remote ones
+	UID     int              `json:"uid"`
+	Created time.Time        `json:"created"`
+	Where   string           `json:"where"` // pool, generation, disk or arena
+	Chunk   bool             `json:"chunk"` // belongs to a stream
+}
+
+// Entries lists all blobs of a session, zombies included, in id order.
+func (ss *Session) Entries() []Entry {
+	s := ss.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]Entry, 0, len(ss.blobs))
+	for _, b := range ss.blobs {
+		out = append(out, b.entry())
+	}
+	for b := s.zombies.first; b != nil; b = b.next {
+		if b.session == ss {
+			out = append(out, b.entry())
+		}
+	}
+	slices.SortFunc(out, func(a, b Entry) int {
+		if a.ID < b.ID {
+			return -1
+		}
+		return 1
+	})
+	return out
+}
+
+func (b *Blob) entry() Entry {
+	return Entry{
+		ID: b.id, Session: b.session.ID, Size: b.size, Sealed: b.sealed, Deleted: b.gone, Refs: int(b.refs),
+		PID: int(b.pid), UID: int(b.uid), Created: time.Unix(b.created, 0).UTC(), Where: b.region.kind.String(), Chunk: b.chunk,
+	}
+}
+
+// Check verifies that the ledger balances: usage, deferred bytes and reference
+// counts are the sums of their parts, and every allocator's invariants hold.
+// holders are all connections. Tests call it when nothing is running.
+func (s *Store) Check(holders []*Holder) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.check(holders)
+}

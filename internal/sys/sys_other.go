@@ -1,0 +1,36 @@
+//go:build !linux
+
+// Package sys is the one place that talks to the kernel. Elsewhere than Linux
+// it answers ErrUnsupported, so that the remote client builds anywhere.
+package sys
+
+import (
+	"errors"
+	"net"
+	"os"
+	"syscall"
+)
+
+// ErrUnsupported is returned where the system has no such call.
+var ErrUnsupported = errors.ErrUnsupported
+
+// PageSize is the size of a plain page in bytes.
+var PageSize = os.Getpagesize()
+
+// Map is not supported here.
+func Map(*os.File, int, bool) ([]byte, error) { return nil, ErrUnsupported }
+
+// Unmap is not supported here.
+func Unmap([]byte) error { return ErrUnsupported }
+
+// Protect is not supported here.
+func Protect([]byte, bool) error { return ErrUnsupported }
+
+// SetQuickAck does nothing here.
+func SetQuickAck(syscall.RawConn) error { return nil }
+
+// SendFD is not supported here.
+func SendFD(*net.UnixConn, byte, *os.File) error { return ErrUnsupported }
+
+// RecvFD is not supported here.
+func RecvFD(*net.UnixConn) (*os.File, error) { return nil, ErrUnsupported }

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Compares v6d with the reference daemon by the published package's own tests.
+
+    interop.py once         v6d once: each test of expected_pass.txt must pass
+    interop.py reference    the reference three times; --update writes expected_pass.txt
+    interop.py full         the reference three times, v6d once, both side by side
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.dont_write_bytecode = True  # leave no __pycache__ in the checkout
+from run import HERE, WORK, Result, Results, guarded, run
+
+EXPECTED = HERE / "expected_pass.txt"
+MINIMUM = 173  # what the reference passes: see README.md
+REFERENCE_RUNS = 3
+MISSING = Result("missing", "did not run")
+
+
+def read_expected() -> list[str]:
+    """The test ids which v6d must pass."""
+    names = EXPECTED.read_text(encoding="utf-8").splitlines()
+    return [name for name in names if name and not name.startswith("#")]
+
+
+def outcomes(runs: list[Results], name: str) -> list[str]:
+    """The outcome of one test in each run."""
+    return [results.get(name, MISSING).outcome for results in runs]
+
+
+def reference() -> list[Results]:
+    """Runs the reference and names the tests whose outcome differs."""
+    runs = [run("vineyardd", Path()) for _ in range(REFERENCE_RUNS)]
+    names = list(dict.fromkeys(name for results in runs for name in results))
+    flaky = [name for name in names if len(set(outcomes(runs, name))) > 1]
+    print(f"{len(flaky)} flaky in {REFERENCE_RUNS} runs of the reference")
+    for name in flaky:
+        print(f"  {name}: {', '.join(outcomes(runs, name))}")
+    return runs
+
+
+def violations(results: Results, runs: list[Results]) -> list[str]:
+    """What v6d owes: all that is expected and all that the reference ever passed."""
+    required = dict.fromkeys(read_expected())
+    required.update((name, None) for one in runs for name in one if one[name].outcome == "passed")
+    found = []
+    for name in required:
+        result = results.get(name, MISSING)
+        if result.outcome != "passed":
+            found.append(f"{result.outcome}: {name}: {result.reason}")
+        elif runs and result.note and not any(one.get(name, MISSING).note for one in runs):
+            found.append(f"passed, unlike the reference with a fault: {name}: {result.note}")
+    passed = sum(result.outcome == "passed" for result in results.values())
+    if passed < MINIMUM:
+        found.append(f"{passed} passed, at least {MINIMUM} must")
+    return found
+
+
+def judge(results: Results, runs: list[Results]) -> int:
+    """Prints the verdict on v6d; the exit code."""
+    for name, result in results.items():
+        if result.note and result.outcome == "passed":
+            print(f"note: passed, but {result.note}: {name}")
+    found = violations(results, runs)
+    for line in found:
+        print(f"  {line}")
+    print(f"interop: {f'{len(found)} violations' if found else 'ok'}")
+    return 1 if found else 0
+
+
+def side_by_side(results: Results, runs: list[Results]) -> None:
+    """Prints one line a test: id, what the reference did, what v6d did."""
+    names = dict.fromkeys(name for one in [*runs, results] for name in one)
+    rows = [("test", "reference", "v6d")]
+    for name in names:
+        seen = outcomes(runs, name)
+        told = f"{seen[0]} x{len(seen)}" if len(set(seen)) == 1 else " ".join(seen)
+        rows.append((name, told, results.get(name, MISSING).outcome))
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    table = "".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c}\n" for a, b, c in rows)
+    (WORK / "compare.txt").write_text(table, encoding="utf-8")
+    print(table, end="")
+
+
+def update(runs: list[Results]) -> None:
+    """Writes expected_pass.txt: what the reference passed in any of its runs."""
+    names = sorted({name for one in runs for name in one if one[name].outcome == "passed"})
+    head = "# What vineyardd passes; written by: interop.py reference --update\n"
+    EXPECTED.write_text(head + "".join(f"{name}\n" for name in names), encoding="utf-8")
+    print(f"{EXPECTED}: {len(names)} tests")
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("once", "reference", "full"))
+    parser.add_argument("--v6d", type=Path, default=HERE.parent / "bin/v6d", metavar="BINARY")
+    parser.add_argument("--update", action="store_true", help="with reference: see above")
+    args = parser.parse_args()
+    if args.update and args.what != "reference":
+        parser.error("--update goes with reference")
+    runs = [] if args.what == "once" else reference()
+    if args.update:
+        update(runs)
+    if args.what == "reference":
+        return 0
+    results = run("v6d", args.v6d.resolve())
+    if runs:
+        side_by_side(results, runs)
+    return judge(results, runs)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
