@@ -107,6 +107,9 @@ type Options struct {
 	Compress bool
 	// Classic hides that this client knows v6d's extensions, as 0.24 clients do.
 	Classic bool
+	// Trace, if set, is called after each request with its type and how long it
+	// took, while the connection is still held. It never sees a password.
+	Trace func(request string, took time.Duration, err error)
 }
 
 // Info is what the daemon said of itself.
@@ -201,11 +204,15 @@ func unreachable(where string, err error) error {
 		code = status.ConnectionError
 	}
 	if where == "" {
-		return &Error{Code: code, Msg: "no daemon answers on the usual sockets", Err: err,
-			Hint: "start one with `v6d serve`, or name its socket (--socket, V6D_SOCKET) or host:port (-H, V6D_HOST)"}
+		return &Error{
+			Code: code, Msg: "no daemon answers on the usual sockets", Err: err,
+			Hint: "start one with `v6d serve`, or name its socket (--socket, V6D_SOCKET) or host:port (-H, V6D_HOST)",
+		}
 	}
-	return &Error{Code: code, Msg: "cannot connect to the daemon at " + where, Err: err,
-		Hint: "is it running? `v6d serve` starts one; --socket or -H name another"}
+	return &Error{
+		Code: code, Msg: "cannot connect to the daemon at " + where, Err: err,
+		Hint: "is it running? `v6d serve` starts one; --socket or -H name another",
+	}
 }
 
 func (c *Client) register(ctx context.Context) error {
@@ -268,9 +275,13 @@ func (c *Client) Close() error {
 // success before the connection is free for others: it receives descriptors or
 // payload that belong to the reply. An *Error from it means that the reply was
 // read to its end; after any other error the connection is given up.
-func call[Q, R any](ctx context.Context, c *Client, d *protocol.Def[Q, R], q *Q, r *R, after func() error) error {
+func call[Q, R any](ctx context.Context, c *Client, d *protocol.Def[Q, R], q *Q, r *R, after func() error) (err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.opts.Trace != nil {
+		start := time.Now()
+		defer func() { c.opts.Trace(d.Request, time.Since(start), err) }()
+	}
 	switch {
 	case c.closed.Load():
 		return &Error{Code: status.ConnectionFailed, Msg: "the client is closed", Err: net.ErrClosed}
@@ -280,7 +291,7 @@ func call[Q, R any](ctx context.Context, c *Client, d *protocol.Def[Q, R], q *Q,
 		return context.Cause(ctx)
 	}
 	defer c.watch(ctx)()
-	err := c.write(d.AppendRequest(protocol.BeginFrame(c.out[:0]), q))
+	err = c.write(d.AppendRequest(protocol.BeginFrame(c.out[:0]), q))
 	var frame []byte
 	if err == nil {
 		frame, err = c.pc.ReadFrame()
@@ -334,7 +345,7 @@ func (c *Client) fail(ctx context.Context, request string, err error) error {
 		e.Msg, e.Err = "the client was closed during "+request, net.ErrClosed
 	case ctx.Err() != nil:
 		// Not wrapped: it is not the context of the calls that will see this.
-		c.broken = fmt.Errorf("%s was cut short: %v", request, context.Cause(ctx))
+		c.broken = errors.New(request + " was cut short: " + context.Cause(ctx).Error())
 		return context.Cause(ctx)
 	case errors.Is(err, protocol.ErrFrameTooLong):
 		e.Hint = "is that a v6d or Vineyard daemon?"

@@ -157,6 +157,11 @@ func (o *lsOptions) plain() bool {
 	return o.Limit > 0 && len(o.sort) == 1 && o.sort[0] == sortKey{"id", false}
 }
 
+// idsSuffice reports whether the daemon itself applies all filters.
+func (o *lsOptions) idsSuffice() bool {
+	return len(o.labels) == 0 && o.Owner == "" && o.Size == "" && o.OlderThan == 0 && len(o.sort) == 1 && o.sort[0] == sortKey{"id", false}
+}
+
 // ownedBy returns the objects that hold a blob which a process or user made.
 func ownedBy(ctx context.Context, c *client.Client, owner string) (func(client.ID) bool, error) {
 	if owner == "" {

@@ -60,8 +60,11 @@ func runLs(ctx context.Context, d *deps, o lsOptions) error {
 	}
 	return d.withClient(ctx, func(ctx context.Context, c *client.Client) error {
 		list := listObjects
-		if o.Blobs {
+		switch {
+		case o.Blobs:
 			list = listBlobs
+		case p.OnlyIDs() && o.idsSuffice() && c.Info().Extended:
+			list = listIDs
 		}
 		l, more, err := list(ctx, c, o)
 		if err != nil {
@@ -168,6 +171,21 @@ func listObjects(ctx context.Context, c *client.Client, o lsOptions) (l output.L
 		l.Rows = append(l.Rows, rows[i].cells())
 	}
 	return l, more, nil
+}
+
+// listIDs is listObjects where only ids are wanted, for pipes: a hundred
+// thousand of them take a fraction of the time.
+func listIDs(ctx context.Context, c *client.Client, o lsOptions) (l output.List, more int, err error) {
+	for id, err := range c.IDs(ctx, client.PageOptions{Type: o.Type, Name: o.Name, Size: 100_000}) {
+		if err != nil {
+			return l, 0, err
+		}
+		if o.Limit > 0 && len(l.IDs) == o.Limit {
+			return l, -1, nil
+		}
+		l.IDs = append(l.IDs, id.String())
+	}
+	return l, 0, nil
 }
 
 func pagedRows(ctx context.Context, c *client.Client, o lsOptions, add func(objectRow) bool) error {

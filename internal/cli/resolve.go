@@ -66,11 +66,11 @@ func shortened(ctx context.Context, c *client.Client, digits string) ([]client.I
 		}
 		return found, err
 	}
-	for r, err := range c.Rows(ctx, client.PageOptions{Fields: []string{"id"}, Size: 100_000}) {
+	for id, err := range c.IDs(ctx, client.PageOptions{Size: 100_000}) {
 		if err != nil {
 			return nil, err
 		}
-		fits(r.ID)
+		fits(id)
 	}
 	for r, err := range c.BlobRows(ctx) {
 		if err != nil {

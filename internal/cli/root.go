@@ -39,6 +39,7 @@ type globalOptions struct {
 	Context  string
 	Timeout  time.Duration
 	NoPager  bool
+	Debug    bool
 	Out      output.Options
 }
 
@@ -187,6 +188,7 @@ v6d never phones home.`,
 	f.BoolVarP(&g.Out.Bytes, "bytes", "b", false, "print exact bytes and times on a terminal, too")
 	f.StringVar(&g.Out.Color, "color", "auto", "colours: auto, always or never")
 	f.StringVarP(&g.Context, "context", "c", "", "context to use (env V6D_CONTEXT)")
+	f.BoolVar(&g.Debug, "debug", os.Getenv("V6D_DEBUG") != "" && os.Getenv("V6D_DEBUG") != "0", "print each request to the daemon and its time on stderr (env V6D_DEBUG)")
 	f.BoolVar(&g.NoPager, "no-pager", false, "never use a pager")
 	f.DurationVar(&g.Timeout, "timeout", 0, "give up after this time, such as 10s (exit code 124)")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
@@ -282,6 +284,17 @@ func (d *deps) dial(ctx context.Context) (*client.Client, error) {
 				}
 				o.Password = trimNewline(string(b))
 			}
+		}
+	}
+	if d.global.Debug {
+		n := 0
+		o.Trace = func(request string, took time.Duration, err error) {
+			n++
+			result := "ok"
+			if err != nil {
+				result = err.Error()
+			}
+			fmt.Fprintf(d.streams.Err, "debug: %d %s %v %s\n", n, request, took.Round(time.Microsecond), result)
 		}
 	}
 	return client.Dial(ctx, o)

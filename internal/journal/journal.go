@@ -17,6 +17,7 @@
 package journal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -136,13 +137,13 @@ func replay(b []byte, apply func(payload []byte) error) (Report, error) {
 			off += n
 			continue
 		}
+		if isZero(b[off:]) {
+			return rep, nil // the end: what follows was only preallocated
+		}
 		next := findNext(b, off+8, last)
 		end := next
 		if next < 0 {
 			end = len(b)
-			if isZero(b[off:]) {
-				return rep, nil
-			}
 		}
 		rep.Damaged = append(rep.Damaged, Gap{off, end - off, next < 0})
 		if next < 0 {
@@ -180,11 +181,15 @@ func findNext(b []byte, off int, last uint64) int {
 	return -1
 }
 
+var zeros [4096]byte
+
 func isZero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
+	for len(b) > 0 {
+		n := min(len(b), len(zeros))
+		if !bytes.Equal(b[:n], zeros[:n]) {
 			return false
 		}
+		b = b[n:]
 	}
 	return true
 }

@@ -70,6 +70,8 @@ func (t *Tree) Label(ctx context.Context, id object.ID, keys, values []string) e
 	if id.IsBlob() {
 		return nil
 	}
+	t.labelling.Lock()
+	defer t.labelling.Unlock()
 	t.mu.RLock()
 	e := t.objects[id]
 	if e == nil {

@@ -41,7 +41,7 @@ func (t *Tree) Create(contents []wirejson.Value) ([]CreatedObject, error) {
 type builder struct {
 	t   *Tree
 	ops []op
-	new map[object.ID]*entry // unknown members that were sent complete
+	new map[object.ID]*entry // unknown members that were sent complete; nil while being made
 }
 
 // fields collects an object's keys; of duplicates the last wins.
@@ -282,7 +282,11 @@ func (b *builder) member(e *entry, m wirejson.Member) (object.InstanceID, error)
 	}
 	known := b.t.objects[id]
 	if known == nil {
-		known = b.new[id]
+		made, ok := b.new[id]
+		if ok && made == nil {
+			return 0, status.Errorf(status.MetaTreeInvalid, "member %q: object %s contains itself", m.Key, id)
+		}
+		known = made
 	}
 	if known == nil {
 		// Unknown, but complete: it becomes an object under the id that it brings.
@@ -291,11 +295,12 @@ func (b *builder) member(e *entry, m wirejson.Member) (object.InstanceID, error)
 			return 0, err
 		}
 		d.id = id
-		if known, err = b.file(d); err != nil {
-			return 0, err
-		}
 		if b.new == nil {
 			b.new = map[object.ID]*entry{}
+		}
+		b.new[id] = nil
+		if known, err = b.file(d); err != nil {
+			return 0, err
 		}
 		b.new[id] = known
 	}
@@ -368,11 +373,34 @@ func (t *Tree) ShallowCopy(id object.ID, extra wirejson.Value) (object.ID, error
 	}
 	if len(changed) > 0 {
 		c.plain = overridePlain(src.plain, changed)
+		// A member or blob whose key is overridden is the copy's no more.
+		c.members = slices.DeleteFunc(slices.Clone(src.members), func(m member) bool {
+			_, ok := changed[m.key]
+			return ok
+		})
+		c.blobs = t.localBlobs(c.plain)
 	}
 	if err := t.commit([]op{{kind: opPut, id: c.id, entry: &c}}); err != nil {
 		return 0, err
 	}
 	return c.id, nil
+}
+
+// localBlobs lists the blobs of this instance that plain fields link to.
+func (t *Tree) localBlobs(plain []byte) (blobs []object.ID) {
+	whole := append(append([]byte{'{'}, plain...), '}')
+	for _, v := range wirejson.Value(whole).Members() {
+		if v.Kind() != wirejson.Object {
+			continue // only links are objects: members lie apart
+		}
+		text, _ := v.Get("id").Text()
+		inst, _ := v.Get("instance_id").Uint64()
+		id, err := parseIDText(text)
+		if err == nil && object.InstanceID(inst) == t.opts.Instance && id != object.EmptyBlob && id.IsBlob() && !slices.Contains(blobs, id) {
+			blobs = append(blobs, id)
+		}
+	}
+	return blobs
 }
 
 // overridePlain returns plain fields with some replaced or added.

@@ -79,9 +79,19 @@ func (t *Tree) AppendObjects(ctx context.Context, b []byte, ids []object.ID, wai
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	start := len(b)
+	var seen map[object.ID]struct{} // for long lists only
+	if len(ids) > 16 {
+		seen = make(map[object.ID]struct{}, len(ids))
+	}
 	for i, id := range ids {
-		if slices.Contains(ids[:i], id) {
+		if seen == nil && slices.Contains(ids[:i], id) {
 			continue
+		}
+		if seen != nil {
+			if _, again := seen[id]; again {
+				continue
+			}
+			seen[id] = struct{}{}
 		}
 		b = t.appendListed(b, start, id)
 	}
@@ -147,6 +157,9 @@ type matcher struct {
 func newMatcher(pattern string, regex bool) matcher {
 	if !regex {
 		return matcher{glob: pattern}
+	}
+	if _, err := regexp.Compile(pattern); err != nil {
+		return matcher{nothing: true} // by itself, lest its brackets pair with ours
 	}
 	re, err := regexp.Compile(`^(?:` + pattern + `)$`)
 	return matcher{re: re, nothing: err != nil}
@@ -279,7 +292,8 @@ type Row struct {
 
 // Page returns up to limit rows of objects above after, in id order, whose
 // typename and, unless nameGlob is empty, one of whose names match.
-func (t *Tree) Page(pattern, nameGlob string, after object.ID, limit int) (rows []Row, more bool) {
+// With idsOnly the rows hold nothing but the id.
+func (t *Tree) Page(pattern, nameGlob string, after object.ID, limit int, idsOnly bool) (rows []Row, more bool) {
 	if pattern == "" {
 		pattern = "*"
 	}
@@ -297,6 +311,10 @@ func (t *Tree) Page(pattern, nameGlob string, after object.ID, limit int) (rows 
 		}
 		if len(rows) >= limit {
 			return rows, true
+		}
+		if idsOnly {
+			rows = append(rows, Row{ID: id})
+			continue
 		}
 		slices.Sort(names)
 		rows = append(rows, t.row(t.objects[id], names))
@@ -350,53 +368,52 @@ func (t *Tree) bytes(e *entry) int64 {
 }
 
 // Glob matches as fnmatch(3) does with no flags: * and ? match any character,
-// slashes included, [...] a set, and \ quotes.
+// slashes included, [...] a set, and \ quotes. Its time is the product of the
+// lengths at worst: clients choose both.
 func Glob(pattern, s string) bool {
-	for len(pattern) > 0 {
-		switch c := pattern[0]; c {
-		case '*':
-			for len(pattern) > 0 && pattern[0] == '*' {
-				pattern = pattern[1:]
-			}
-			if pattern == "" {
-				return true
-			}
-			for i := range len(s) + 1 {
-				if Glob(pattern, s[i:]) {
-					return true
-				}
-			}
-			return false
-		case '?':
-			if s == "" {
-				return false
-			}
-			pattern, s = pattern[1:], s[1:]
-		case '[':
-			rest, ok, valid := matchSet(pattern, s)
-			if !valid {
-				if s == "" || s[0] != '[' {
-					return false
-				}
-				pattern, s = pattern[1:], s[1:]
+	star := false
+	var afterStar, rest string // what follows the last *, and what it has not taken
+	for pattern != "" || s != "" {
+		if pattern != "" && pattern[0] == '*' {
+			pattern = pattern[1:]
+			star, afterStar, rest = true, pattern, s
+			continue
+		}
+		if pattern != "" && s != "" {
+			if next, ok := matchOne(pattern, s); ok {
+				pattern, s = next, s[1:]
 				continue
 			}
-			if !ok {
-				return false
-			}
-			pattern, s = rest, s[1:]
-		default:
-			if c == '\\' && len(pattern) > 1 {
-				pattern = pattern[1:]
-				c = pattern[0]
-			}
-			if s == "" || s[0] != c {
-				return false
-			}
-			pattern, s = pattern[1:], s[1:]
 		}
+		// Only the last star can take more: those before it took the least.
+		if !star || rest == "" {
+			return false
+		}
+		rest = rest[1:]
+		pattern, s = afterStar, rest
 	}
-	return s == ""
+	return true
+}
+
+// matchOne matches the first character of s with what pattern starts with and
+// returns the pattern behind that.
+func matchOne(pattern, s string) (next string, ok bool) {
+	switch c := pattern[0]; c {
+	case '?':
+		return pattern[1:], true
+	case '[':
+		if next, ok, valid := matchSet(pattern, s); valid {
+			return next, ok
+		}
+		return pattern[1:], s[0] == '['
+	case '\\':
+		if len(pattern) == 1 {
+			return "", false
+		}
+		return pattern[2:], s[0] == pattern[1]
+	default:
+		return pattern[1:], s[0] == c
+	}
 }
 
 // matchSet matches one character of s with the set that pattern starts with.

@@ -54,6 +54,8 @@ type Tree struct {
 	backend Backend
 	now     func() time.Time
 
+	labelling sync.Mutex // held from reading an object's labels to committing them merged; before mu
+
 	mu      sync.RWMutex
 	journal *journal.Journal // guarded by mu, as all below; nil while recovering
 	objects map[object.ID]*entry
@@ -131,28 +133,31 @@ func (t *Tree) Len() int {
 	return len(t.objects)
 }
 
-// typeFor returns the index of a typename, made if need be. Called with mu held.
+// typeFor returns the index of a typename. A new one becomes the tree's with
+// the first object that is put: an object that is refused leaves nothing
+// behind. Called with mu held.
 func (t *Tree) typeFor(name string) *typeIndex {
-	ti := t.types[name]
-	if ti == nil {
-		ti = &typeIndex{name: name}
-		t.types[name] = ti
+	if ti := t.types[name]; ti != nil {
+		return ti
 	}
-	return ti
+	return &typeIndex{name: name}
 }
 
 // put files an entry. Called with mu held.
 func (t *Tree) put(e *entry) {
 	t.objects[e.id] = e
 	t.all.add(e.id)
+	if ti := t.types[e.typ.name]; ti != nil {
+		e.typ = ti
+	} else {
+		t.types[e.typ.name] = e.typ
+	}
 	e.typ.ids.add(e.id)
 	for _, m := range e.members {
-		if m.id != 0 {
-			t.owners[m.id] = append(t.owners[m.id], e.id)
-		}
+		t.own(m.id, e.id)
 	}
 	for _, b := range e.blobs {
-		t.owners[b] = append(t.owners[b], e.id)
+		t.own(b, e.id)
 	}
 	t.opts.IDs.Continue(uint64(e.id))
 }
@@ -171,15 +176,26 @@ func (t *Tree) evict(e *entry) {
 	for _, b := range e.blobs {
 		t.disown(b, e.id)
 	}
-	if by := t.sigs[e.sig]; by != nil && by[e.instance] == e.id {
-		delete(by, e.instance)
-		if len(by) == 0 {
-			delete(t.sigs, e.sig)
+	// Persist files an object under this instance, whichever it names itself.
+	by := t.sigs[e.sig]
+	for inst, id := range by {
+		if id == e.id {
+			delete(by, inst)
 		}
+	}
+	if len(by) == 0 {
+		delete(t.sigs, e.sig)
 	}
 }
 
 func (t *Tree) isLive(id object.ID) bool { return t.objects[id] != nil }
+
+// own notes that an object refers to another, once however often it does.
+func (t *Tree) own(id, owner object.ID) {
+	if list := t.owners[id]; id != 0 && (len(list) == 0 || list[len(list)-1] != owner) {
+		t.owners[id] = append(list, owner)
+	}
+}
 
 func (t *Tree) disown(id, owner object.ID) {
 	list := t.owners[id]

@@ -85,6 +85,9 @@ func NewPrinter(out io.Writer, o Options) (*Printer, error) {
 	return p, nil
 }
 
+// OnlyIDs reports whether the printer prints nothing of a list but its ids.
+func (p *Printer) OnlyIDs() bool { return p.jq == nil && p.format == "name" }
+
 // List prints many items.
 func (p *Printer) List(l List) error {
 	if p.jq != nil || p.format != "table" && p.format != "wide" && p.format != "csv" && p.format != "tsv" && p.format != "name" {

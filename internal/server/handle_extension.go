@@ -73,7 +73,7 @@ func page(_ context.Context, c *conn, q *protocol.PageRequest, r *protocol.PageR
 	if q.Blobs {
 		return pageBlobs(c, after, limit, r)
 	}
-	rows, more := c.ss.tree.Page(q.Pattern, q.Name, after, limit)
+	rows, more := c.ss.tree.Page(q.Pattern, q.Name, after, limit, len(q.Fields) == 1 && q.Fields[0] == "id")
 	b := []byte{'['}
 	for i := range rows {
 		if i > 0 {

@@ -43,6 +43,9 @@ func (c *conn) receive(list []uint64, compress, rdma bool, reply func([]store.Vi
 	if rdma {
 		return errNoRDMA
 	}
+	if err := c.local(false); err != nil {
+		return err
+	}
 	sizes, err := byteSizes(list)
 	if err != nil {
 		return err

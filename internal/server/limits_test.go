@@ -175,16 +175,13 @@ func TestFullPool(t *testing.T) {
 	// The whole limit in one blob, and in 64-byte blobs.
 	p := c.put(pattern(1, 16*mib))
 	c.del(p.id)
-	var small []payload
-	for range 2 {
-		sizes := make([]int, 4096)
-		for i := range sizes {
-			sizes[i] = 64
-		}
-		small = append(small, c.call("create_buffers_request", "sizes", sizes, "num", len(sizes)).payloads()...)
+	sizes := make([]int, 4096)
+	for i := range sizes {
+		sizes[i] = 64
 	}
-	c.refused(status.NotEnoughMemory, "create_buffer_request", "size", 16*mib-2*4096*64+1)
-	p = c.put(pattern(2, 16*mib-2*4096*64))
+	small := c.call("create_buffers_request", "sizes", sizes, "num", len(sizes)).payloads()
+	c.refused(status.NotEnoughMemory, "create_buffer_request", "size", 16*mib-4096*64+1)
+	p = c.put(pattern(2, 16*mib-4096*64))
 	c.del(append(ids(small), p.id)...)
 	if st := nodeStatus(t, d); st.Ledger.Usage != 0 || st.Ledger.Free != st.Ledger.PoolFileMax && st.Ledger.Overhead != 0 {
 		t.Errorf("after all is deleted: %+v", st.Ledger)
@@ -210,13 +207,13 @@ func memoryCgroup(t testing.TB, limit int64) string {
 // TestPoolLargerThanCgroup: a daemon whose memory cgroup is smaller than its
 // pool warns at its start, refuses what does not fit, and is not killed.
 func TestPoolLargerThanCgroup(t *testing.T) {
-	const limit = 192 * mib
+	const limit = 128 * mib
 	cgroup := memoryCgroup(t, limit)
 	socket := filepath.Join(testserver.ShortTempDir(t), "v6d.sock")
 	cfg := config.Default()
 	cfg.Socket, cfg.RPCListen, cfg.Size, cfg.Huge = socket, "off", "1GiB", "never"
 	p := start(t, "daemon", envConfig+"="+mustJSON(cfg), envCgroup+"="+cgroup)
-	contains(t, "the start", p.said, "memory cgroup", cgroup, "192MiB")
+	contains(t, "the start", p.said, "memory cgroup", cgroup, "128MiB")
 
 	d := &testserver.Daemon{Socket: socket}
 	c := connect(t, d)

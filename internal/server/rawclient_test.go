@@ -471,3 +471,9 @@ func noiseBytes(n int) []byte {
 	rand.NewChaCha8([32]byte{1}).Read(b) //nolint:errcheck // never fails
 	return b
 }
+
+// recvFD receives a descriptor that no field of the reply announced.
+func recvFD(c *raw) (*os.File, error) {
+	c.net.SetReadDeadline(time.Now().Add(patience))
+	return sys.RecvFD(c.net.(*net.UnixConn))
+}

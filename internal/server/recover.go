@@ -5,7 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/v6d-go/v6d/internal/journal"
 	"github.com/v6d-go/v6d/internal/meta"
@@ -71,6 +75,26 @@ func (s *Server) recover() error {
 		ss.tree.SetJournal(s.journal)
 		if id != object.RootSession {
 			if err := s.listenSession(ss); err != nil {
+				return err
+			}
+		}
+	}
+	return s.removeSockets()
+}
+
+// removeSockets removes the sockets of sessions that did not come back.
+func (s *Server) removeSockets() error {
+	paths, err := filepath.Glob(s.cfg.Socket + ".S" + strings.Repeat("[0-9a-f]", 16))
+	if err != nil {
+		return nil //nolint:nilerr // the path has characters that Glob does not take: they stay
+	}
+	for _, path := range paths {
+		id, err := strconv.ParseUint(path[len(path)-16:], 16, 64)
+		if err != nil || s.session(object.SessionID(id)) != nil {
+			continue
+		}
+		if st, err := os.Lstat(path); err == nil && st.Mode()&os.ModeSocket != 0 {
+			if err := os.Remove(path); err != nil {
 				return err
 			}
 		}

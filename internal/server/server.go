@@ -179,12 +179,15 @@ func (s *Server) noteCgroup(size int64) {
 	}
 }
 
+var umask sync.Mutex
+
 // listenUnix makes the IPC socket. A socket that nobody listens on is replaced;
 // a live one is an error.
 func listenUnix(path string, mode os.FileMode) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, status.Errorf(status.IOError, "socket: %w", err)
 	}
+	defer lockFolder(filepath.Dir(path))()
 	if st, err := os.Lstat(path); err == nil {
 		if st.Mode()&os.ModeSocket == 0 {
 			return nil, status.Errorf(status.ObjectExists, "%s exists and is no socket", path).WithHint("choose another --socket")
@@ -204,9 +207,11 @@ func listenUnix(path string, mode os.FileMode) (net.Listener, error) {
 			return nil, status.Errorf(status.IOError, "replace the stale socket: %w", err)
 		}
 	}
+	umask.Lock() // one for the process: two at once would restore each other's
 	old := sys.Umask(int(^mode & 0o777))
 	l, err := net.Listen("unix", path)
 	sys.Umask(old)
+	umask.Unlock()
 	if err != nil {
 		if errors.Is(err, os.ErrPermission) {
 			return nil, status.Errorf(status.ConnectionError, "socket: %w", err).WithHint("choose a --socket in a folder that you may write to")
@@ -217,6 +222,21 @@ func listenUnix(path string, mode os.FileMode) (net.Listener, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// lockFolder keeps two daemons that start at once from replacing each other's
+// socket. Where a folder cannot be locked they are on their own.
+func lockFolder(dir string) (unlock func()) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return func() {}
+	}
+	for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if got, err := sys.Flock(f); got || err != nil {
+			break
+		}
+	}
+	return func() { f.Close() }
 }
 
 func (s *Server) listenRPC() error {
@@ -305,12 +325,14 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	return errors.Join(err, s.close())
 }
 
+var errStopping = status.Errorf(status.AlreadyStopped, "the daemon is stopping")
+
 // drain lets requests under way end, at most for some seconds.
 func (s *Server) drain(cancel context.CancelCauseFunc) {
 	s.draining.Store(true)
 	s.closeListeners()
 	deadline := time.Now().Add(5 * time.Second)
-	cancel(status.Errorf(status.AlreadyStopped, "the daemon is stopping"))
+	cancel(errStopping)
 	for s.connections() > 0 && time.Now().Before(deadline) {
 		s.mu.Lock()
 		for c := range s.conns {

@@ -40,35 +40,61 @@ func (s *Server) session(id object.SessionID) *session {
 
 // addSession makes the session of a store session that exists.
 func (s *Server) addSession(id object.SessionID) *session {
-	blobs, _ := s.store.Session(id)
-	ss := &session{srv: s, id: id, blobs: blobs}
-	ss.tree = meta.New(meta.Options{Session: id, IDs: s.ids, Blobs: blobs, Backend: s.backend, Log: s.log})
-	ss.streams = stream.NewTable(chunks{ss})
+	ss := s.makeSession(id)
 	s.mu.Lock()
 	s.sessions[id] = ss
 	s.mu.Unlock()
 	return ss
 }
 
-// newSession makes a session and starts serving it.
+func (s *Server) makeSession(id object.SessionID) *session {
+	blobs, _ := s.store.Session(id)
+	ss := &session{srv: s, id: id, blobs: blobs, socket: s.cfg.Socket}
+	if id != object.RootSession {
+		ss.socket += "." + id.String()
+	}
+	ss.tree = meta.New(meta.Options{Session: id, IDs: s.ids, Blobs: blobs, Backend: s.backend, Log: s.log})
+	ss.streams = stream.NewTable(chunks{ss})
+	return ss
+}
+
+// newSession makes a session and starts serving it. Others see it only when it
+// is whole, and a daemon that stops does not begin one: nobody would close it.
 func (s *Server) newSession(ctx context.Context, plasma bool) (*session, error) {
 	id := s.ids.Session()
 	if _, err := s.store.NewSession(id, plasma); err != nil {
 		return nil, err
 	}
-	ss := s.addSession(id)
+	ss := s.makeSession(id)
 	ss.tree.SetJournal(s.journal)
 	if err := s.listenSession(ss); err != nil {
 		return nil, errors.Join(err, ss.end())
+	}
+	s.mu.Lock()
+	stopping := s.draining.Load()
+	if !stopping {
+		s.sessions[id] = ss
+	}
+	s.mu.Unlock()
+	if stopping {
+		return nil, errors.Join(errStopping, ss.listener.Close(), ss.end())
 	}
 	s.group.Go(func() error { return s.accept(ctx, ss.listener, ss) })
 	return ss, nil
 }
 
-func (s *Server) listenSession(ss *session) (err error) {
-	ss.socket = s.cfg.Socket + "." + ss.id.String()
-	ss.listener, err = listenUnix(ss.socket, s.mode)
-	return err
+func (s *Server) listenSession(ss *session) error {
+	l, err := listenUnix(ss.socket, s.mode)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining.Load() { // the listeners have been closed, nobody would close this one
+		return errors.Join(status.Errorf(status.AlreadyStopped, "the daemon is stopping"), l.Close())
+	}
+	ss.listener = l
+	return nil
 }
 
 // enter and leave count connections; the last one out of a deleted session
@@ -121,7 +147,7 @@ type chunks struct{ ss *session }
 var _ stream.Backing = chunks{}
 
 func (c chunks) Fits(size int64) bool {
-	return c.ss.srv.store.Fits(size, c.ss.srv.cfg.StreamThreshold)
+	return c.ss.blobs.Fits(size, c.ss.srv.cfg.StreamThreshold)
 }
 
 func (c chunks) Possible(size int64) bool {

@@ -94,6 +94,15 @@ func (a *Allocator) Alloc(n int64) (off int64, ok bool) {
 	return g * Align, true
 }
 
+// Fits reports whether Alloc would find n bytes in one piece now.
+func (a *Allocator) Fits(n int64) bool {
+	granules := Round(n) / Align
+	if n <= smallMax && a.part[granules] != nil {
+		return true
+	}
+	return a.find(granules) != nil || a.search(granules, 1) != nil
+}
+
 // Free returns an extent that Alloc gave out; n is the size asked for then.
 func (a *Allocator) Free(off, n int64) {
 	granules := Round(n) / Align

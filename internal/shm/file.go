@@ -35,8 +35,11 @@ func newFile(f *os.File, path string, number int32, size int64) *File {
 	return &File{File: f, path: path, Number: number, Size: size, backed: make([]bool, (size+Unit-1)/Unit)}
 }
 
-// NewDiskFile wraps a file that holds one blob of size bytes.
-func NewDiskFile(f *os.File, number int32, size int64) *File { return newFile(f, "", number, size) }
+// NewDiskFile wraps a file that holds one blob of size bytes. Nothing is
+// allocated in it: its size is the client's choice, and sparse.
+func NewDiskFile(f *os.File, number int32, size int64) *File {
+	return &File{File: f, Number: number, Size: size}
+}
 
 // MissingFile stands for a pool file that is no longer there.
 func MissingFile(number int32) *File { return newFile(nil, "", number, 0) }
@@ -47,7 +50,7 @@ func NewArena(number int32, size int64) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newFile(f, "", number, size), nil
+	return &File{File: f, Number: number, Size: size}, nil
 }
 
 // MapSize is what payloads announce: 0.24 clients map 8 bytes less.
@@ -214,25 +217,34 @@ func (f *File) Remove() error {
 }
 
 // Mappers lists the other processes that map the file.
-func (f *File) Mappers() []int {
-	dev, ino, err := sys.Inode(f.File)
-	if err != nil {
-		return nil
+func (f *File) Mappers() []int { return Mappers(f)[f] }
+
+// Mappers lists the other processes that map each of some files.
+func Mappers(files ...*File) map[*File][]int {
+	want := map[*File][]byte{}
+	for _, f := range files {
+		if dev, ino, err := sys.Inode(f.File); err == nil {
+			want[f] = fmt.Appendf(nil, " %02x:%02x %d ", dev>>8&0xfff, dev&0xff|dev>>12&0xfff00, ino)
+		}
 	}
-	want := fmt.Appendf(nil, " %02x:%02x %d ", dev>>8&0xfff, dev&0xff|dev>>12&0xfff00, ino)
 	entries, err := os.ReadDir("/proc")
-	if err != nil {
+	if err != nil || len(want) == 0 {
 		return nil
 	}
-	var pids []int
+	pids := map[*File][]int{}
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
 		maps, err := os.ReadFile(filepath.Join("/proc", e.Name(), "maps"))
-		if err == nil && bytes.Contains(maps, want) {
-			pids = append(pids, pid)
+		if err != nil {
+			continue
+		}
+		for f, line := range want {
+			if bytes.Contains(maps, line) {
+				pids[f] = append(pids[f], pid)
+			}
 		}
 	}
 	return pids

@@ -66,22 +66,36 @@ func OpenHome(o HomeOptions) (*Home, error) {
 	shm := filepath.Join("/dev/shm", "v6d-"+hex.EncodeToString(sum[:8]))
 
 	if o.Fresh {
+		if err := errors.Join(unused(mount), unused(shm)); err != nil {
+			return nil, err
+		}
 		if err := errors.Join(discardMount(mount), os.RemoveAll(shm)); err != nil {
 			return nil, fmt.Errorf("discard the earlier pool: %w", err)
 		}
 	}
-	switch o.Memory {
-	case "", "auto":
+	if o.Memory == "" || o.Memory == "auto" {
 		return openAuto(o, mount, shm)
-	case "anonymous":
-		if left := leftover(mount, shm); left != "" {
-			return nil, status.Errorf(status.ObjectExists, "an earlier daemon left a pool at %s", left).
-				WithHint("start with --memory auto to recover it, or with --fresh to discard it")
-		}
-		return openAnonymous(o, "asked for by --memory anonymous")
-	default:
-		return openFolder(o)
 	}
+	if left := leftover(mount, shm); left != "" {
+		return nil, status.Errorf(status.ObjectExists, "an earlier daemon left a pool at %s", left).
+			WithHint("start with --memory auto to recover it, or with --fresh to discard it")
+	}
+	if o.Memory == "anonymous" {
+		return openAnonymous(o, "asked for by --memory anonymous")
+	}
+	return openFolder(o)
+}
+
+// unused fails when a running daemon has a folder as its home.
+func unused(dir string) error {
+	h, err := lockDir(&Home{dir: dir})
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		h.unlock()
+	}
+	return err
 }
 
 func openAuto(o HomeOptions, mount, shm string) (*Home, error) {
@@ -159,6 +173,9 @@ func openFolder(o HomeOptions) (*Home, error) {
 	sum := sha256.Sum256([]byte(o.Socket))
 	dir := filepath.Join(o.Memory, "v6d-"+hex.EncodeToString(sum[:8]))
 	if o.Fresh {
+		if err := unused(dir); err != nil {
+			return nil, err
+		}
 		if err := os.RemoveAll(dir); err != nil {
 			return nil, fmt.Errorf("discard the earlier pool: %w", err)
 		}
@@ -356,7 +373,7 @@ type Place struct {
 	Why      string `json:"why"`      // what kept a better place from being taken
 }
 
-// leftover names an earlier pool that --memory anonymous would ignore.
+// leftover names an earlier pool that a --memory other than auto would ignore.
 func leftover(mount, shm string) string {
 	if mounted(mount) > 0 {
 		return mount

@@ -89,6 +89,9 @@ func (ss *Session) DropAll(h *Holder, ids []object.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range ids {
+		if s.replaying != nil {
+			s.replaying.dropped[QueuedID{ss.ID, id}] = true
+		}
 		if b := ss.blobs[id]; b != nil {
 			s.remove(b, h)
 		}
@@ -140,6 +143,7 @@ func (s *Store) remove(b *Blob, h *Holder) {
 	if b.gets > 0 {
 		s.zombies.push(b)
 		s.deferred += b.extent
+		s.wake() // the usage fell, though the memory is not free yet
 		return
 	}
 	s.freeExtent(b)
@@ -161,6 +165,7 @@ func (ss *Session) Shrink(id object.ID, size int64) error {
 	}
 	if b.counted {
 		s.usage -= b.size - size
+		s.wake()
 	}
 	b.size = size
 	return nil
@@ -379,6 +384,11 @@ func (ss *Session) MoveFrom(src *Session, pairs []MovePair) error {
 	defer s.mu.Unlock()
 	if src == ss {
 		return nil
+	}
+	for _, p := range pairs {
+		if p.ToPlasma == "" && (!p.To.IsBlob() || p.To == object.EmptyBlob || p.To == object.InvalidID) {
+			return status.Errorf(status.Invalid, "%s cannot be the id of a blob", p.To)
+		}
 	}
 	for _, p := range pairs {
 		b := src.blobs[p.From]

@@ -37,14 +37,22 @@ func NewHolder(pid, uid int) *Holder {
 func (s *Store) SetStrict(h *Holder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if h.strict {
+		return
+	}
 	h.strict = true
+	for _, r := range h.refs { // taken before the client negotiated
+		if r.get && r.blob != nil {
+			r.blob.strict++
+		}
+	}
 }
 
 // depend records a dependency of h on a blob, once per blob. Called with mu
 // held.
 func (s *Store) depend(h *Holder, id object.ID, b *Blob, get bool) {
 	r := h.refs[id]
-	if r == nil {
+	if r == nil || r.blob == nil && b != nil { // new, or tracked before the blob was there
 		r = &ref{blob: b}
 		h.refs[id] = r
 		if b != nil {
@@ -89,6 +97,8 @@ func (s *Store) settle(b *Blob) {
 		if b.gets == 0 && b.inZombies(&s.zombies) {
 			s.bury(b)
 		}
+	case !b.sealed && b.gets == 0 && b.orphaned():
+		s.dropOrphan(b)
 	case b.plasma != nil && b.refs == 0 && b.sealed:
 		if err := s.drop(b, nil); err != nil {
 			s.log.Error("a plasma blob without references could not be deleted", "blob", b.id, "err", err)
@@ -250,12 +260,9 @@ func (s *Store) Close(h *Holder) {
 	}
 	for b := range h.unsealed {
 		b.creator = nil
-		if b.gone || b.chunk || b.moved || b.gets > 0 || b.region.kind == arenaRegion {
-			continue
+		if b.gets == 0 && b.orphaned() {
+			s.dropOrphan(b)
 		}
-		s.count.Orphans++
-		s.count.OrphanBytes += uint64(b.size)
-		s.remove(b, nil)
 	}
 	clear(h.unsealed)
 	for n, r := range h.arenas {
@@ -263,6 +270,18 @@ func (s *Store) Close(h *Holder) {
 		r.closed = true
 		s.dropRegionIfEmpty(r)
 	}
+}
+
+// orphaned reports whether an unsealed blob has lost its creator and belongs to
+// nothing else. While others read it, it stays: one of them may seal it.
+func (b *Blob) orphaned() bool {
+	return b.creator == nil && !b.gone && !b.chunk && !b.moved && b.region.kind != arenaRegion
+}
+
+func (s *Store) dropOrphan(b *Blob) {
+	s.count.Orphans++
+	s.count.OrphanBytes += uint64(b.size)
+	s.remove(b, nil)
 }
 
 // zombieList is a list of deleted blobs in order of deletion.
@@ -325,6 +344,12 @@ func (s *Store) freeExtent(b *Blob) {
 		r.dead = append(r.dead, shm.Extent{Off: b.off, Size: b.extent})
 	}
 	s.dropRegionIfEmpty(r)
+	s.wake()
+}
+
+// wake tells those who wait for memory that usage, or what is allocated, fell.
+// Called with mu held.
+func (s *Store) wake() {
 	close(s.freed)
 	s.freed = make(chan struct{})
 }

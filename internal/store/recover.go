@@ -21,7 +21,7 @@ func (s *Store) Replay(payload []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.replaying == nil {
-		s.replaying = &replay{ended: map[object.SessionID]bool{}}
+		s.replaying = &replay{ended: map[object.SessionID]bool{}, dropped: map[QueuedID]bool{}}
 	}
 	switch {
 	case r.kind == recCounter:
@@ -39,14 +39,30 @@ func (s *Store) Replay(payload []byte) error {
 			return err
 		}
 	}
-	if r.kind == recFile || r.kind == recSeal && s.regions[r.file] == nil {
+	switch key := (QueuedID{r.session, r.id}); r.kind {
+	case recSeal:
+		if s.replaying.dropped[key] {
+			return nil
+		}
+		s.openGeneration(r) // if its own record is damaged
+	case recFile:
 		s.openGeneration(r)
+	case recDrop:
+		s.replaying.dropped[key] = true
+	case recMove:
+		delete(s.replaying.dropped, QueuedID{r.toSession, r.toID})
 	}
 	return s.apply(r, nil)
 }
 
-// replay is what is known only while a journal is replayed.
-type replay struct{ ended map[object.SessionID]bool }
+// replay is what is known only while a journal is replayed. The deletion of
+// objects is recorded before their blobs are dropped; another connection can
+// seal such a blob, or Tidy relocate it, in between. Ids are not used again, so a
+// seal that follows a drop is void.
+type replay struct {
+	ended   map[object.SessionID]bool
+	dropped map[QueuedID]bool
+}
 
 // openGeneration opens the file that a record names, or whose number it has. A
 // file that is not there was removed with its last blob: journals go on to tell
@@ -128,6 +144,10 @@ func (s *Store) EndReplay() Recovered {
 			continue
 		}
 		r.dead = gaps(r.file.Size, byRegion[r])
+	}
+	// At once, since a daemon that crashes in its first second would pile them up.
+	for _, r := range unmapped(s.generations(func(r *region) bool { return r.live == 0 })) {
+		s.letGo(r)
 	}
 	for key := range s.queued {
 		rec.Chunks = append(rec.Chunks, key)
@@ -288,48 +308,64 @@ func (s *Store) Files() map[string]bool {
 // ones is given back, and an empty file is removed. The daemon calls it now and
 // then; it copies at most budget bytes.
 func (s *Store) Tidy(budget int64) error {
-	for _, r := range s.generations() {
-		if len(r.file.Mappers()) > 0 {
-			continue
-		}
+	s.mu.Lock()
+	all := s.generations(func(*region) bool { return true })
+	s.mu.Unlock()
+	var errs []error
+	for _, r := range unmapped(all) {
 		s.mu.Lock()
 		dead := r.dead
 		r.dead = nil
 		s.mu.Unlock()
 		for _, e := range dead {
 			if err := r.file.Punch(e); err != nil {
-				return fmt.Errorf("give memory of %s back: %w", r.file.Path(), err)
+				errs = append(errs, fmt.Errorf("give memory of %s back: %w", r.file.Path(), err))
+				break
 			}
 		}
 		for _, b := range s.unheld(r) {
 			if budget <= 0 {
-				return nil
+				break
 			}
 			budget -= b.extent
 			if err := s.relocate(b); err != nil {
-				return err
+				errs = append(errs, err)
+				break
 			}
 		}
 		s.mu.Lock()
-		if r.live == 0 && s.regions[r.file.Number] == r {
-			r.kind = poolRegion // let it go
-			s.dropRegionIfEmpty(r)
-		}
+		s.letGo(r)
 		s.mu.Unlock()
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-func (s *Store) generations() []*region {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []*region
+// letGo removes a generation without blobs. Called with mu held.
+func (s *Store) letGo(r *region) {
+	if r.live == 0 && s.regions[r.file.Number] == r {
+		r.kind = poolRegion
+		s.dropRegionIfEmpty(r)
+	}
+}
+
+// generations lists those that a condition holds for. Called with mu held.
+func (s *Store) generations(which func(*region) bool) (out []*region) {
 	for _, r := range s.regions {
-		if r.kind == generationRegion {
+		if r.kind == generationRegion && which(r) {
 			out = append(out, r)
 		}
 	}
 	return out
+}
+
+// unmapped leaves those regions that no other process maps.
+func unmapped(list []*region) []*region {
+	files := make([]*shm.File, len(list))
+	for i, r := range list {
+		files[i] = r.file
+	}
+	mappers := shm.Mappers(files...)
+	return slices.DeleteFunc(list, func(r *region) bool { return len(mappers[r.file]) > 0 })
 }
 
 // unheld lists the blobs of a region that nobody refers to.

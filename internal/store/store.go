@@ -221,11 +221,17 @@ func (s *Store) Freed() <-chan struct{} {
 	return s.freed
 }
 
-// Fits reports whether so many more bytes stay below a percentage of the limit.
-func (s *Store) Fits(size int64, percent int) bool {
+// Fits reports whether so many more bytes stay below a percentage of the limit,
+// and are to be had in one piece: free, or held by clients that are not waited
+// for.
+func (ss *Session) Fits(size int64, percent int) bool {
+	s := ss.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.usage+size < s.opts.Limit/100*int64(percent)
+	if s.usage+size >= s.opts.Limit/100*int64(percent) {
+		return false
+	}
+	return ss.dead || ss.pool.alloc.Fits(size) || s.oldestReclaimable(ss.pool) != nil
 }
 
 // NewSession adds a session with a pool file of its own.
@@ -458,21 +464,28 @@ func (s *Store) allocate(r *region, size int64) (int64, bool) {
 // reclaimOne frees the oldest zombie of a region, or of any, that only 0.24
 // clients hold. Called with mu held.
 func (s *Store) reclaimOne(r *region) bool {
-	if s.opts.Strict {
+	b := s.oldestReclaimable(r)
+	if b == nil {
 		return false
 	}
-	for b := s.zombies.first; b != nil; b = b.next {
-		if r != nil && b.region != r || b.strict > 0 {
-			continue
-		}
-		s.count.Reclaimed++
-		s.count.ReclaimedBytes += uint64(b.extent)
-		s.log.Warn("reused the memory of a deleted blob that a 0.24 client never released",
-			"blob", b.id, "bytes", b.extent, "creator_pid", b.pid)
-		s.bury(b)
-		return true
+	s.count.Reclaimed++
+	s.count.ReclaimedBytes += uint64(b.extent)
+	s.log.Warn("reused the memory of a deleted blob that a 0.24 client never released",
+		"blob", b.id, "bytes", b.extent, "creator_pid", b.pid)
+	s.bury(b)
+	return true
+}
+
+func (s *Store) oldestReclaimable(r *region) *Blob {
+	if s.opts.Strict {
+		return nil
 	}
-	return false
+	for b := s.zombies.first; b != nil; b = b.next {
+		if b.strict == 0 && (r == nil || b.region == r) {
+			return b
+		}
+	}
+	return nil
 }
 
 // outOfMemory makes the error for a request that does not fit. Called with mu

@@ -193,6 +193,9 @@ func (t *Table) Next(ctx context.Context, h *store.Holder, id object.ID, size in
 			t.mu.Unlock()
 			v, err := t.back.NewChunk(h, size)
 			t.mu.Lock()
+			if status.Of(err) == status.NotEnoughMemory && !t.back.Fits(size) {
+				continue // others took the room meanwhile
+			}
 			if err != nil {
 				return store.View{}, err
 			}

@@ -24,7 +24,7 @@ func main() {
 		log.Fatal("usage: gen REPOSITORY")
 	}
 	// Defaults that come from the environment do not belong into the pages.
-	for _, key := range []string{"V6D_HOST", "V6D_USERNAME", "V6D_OUTPUT"} {
+	for _, key := range []string{"V6D_HOST", "V6D_USERNAME", "V6D_OUTPUT", "V6D_DEBUG"} {
 		os.Unsetenv(key)
 	}
 	if err := generate(os.Args[1]); err != nil {
