@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X github.com/v6d-go/v6d/internal/cli.Version=$(VERSION)
 FUZZTIME ?= 10s
 LINT := .tools/golangci-lint
 
-.PHONY: help build demo test unit race scripts fuzz fuzz-smoke interop interop-once recovery lint gen check-gen clean
+.PHONY: bench help build demo test unit race scripts fuzz fuzz-smoke interop interop-once recovery lint gen check-gen clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,3 +61,6 @@ check-gen: gen ## generated files are as committed
 
 clean: ## remove what the build made
 	rm -rf bin dist .tools .interop
+
+bench: build ## measure, side by side with the reference daemon, and print a table
+	go run ./bench -vineyardd "$$(ls .interop/venv/lib/python3.11/site-packages/vineyard/bdist/vineyardd 2>/dev/null || true)"

@@ -124,7 +124,7 @@ func Replay(path string, apply func(payload []byte) error) (Report, error) {
 func replay(b []byte, apply func(payload []byte) error) (Report, error) {
 	var rep Report
 	var last uint64
-	for off := 0; off+header <= len(b); {
+	for off := 0; off < len(b); {
 		payload, seq, ok := decode(b[off:])
 		if ok && (last == 0 || seq > last) {
 			if err := apply(payload); err != nil {

@@ -180,6 +180,9 @@ func (d *drawer) field(t *rapid.T, o *thing, key string, insts map[uint64]bool, 
 	case kind == 4 && depth < 3:
 		d.x.unknown++
 		id, inst := d.x.unknown, o.inst
+		if n := len(d.x.free); n > 0 && rapid.Bool().Draw(t, "an id again") {
+			id, d.x.free = d.x.free[n-1], d.x.free[:n-1]
+		}
 		if o.global {
 			inst = rapid.SampledFrom([]uint64{ownInstance, otherInstance}).Draw(t, "instance")
 		}
@@ -251,7 +254,11 @@ func (x *machine) create(t *rapid.T) {
 func (x *machine) shallowCopy(t *rapid.T) {
 	id := x.anyID(t, "id")
 	extra, code := map[string]string{}, status.OK
-	for _, key := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c/1", "new", "typename"}), 0, 3, rapid.ID).Draw(t, "extra") {
+	keys := []string{"a", "new", "typename"}
+	if o := x.m.objs[id]; o != nil {
+		keys = append(keys, o.keys...)
+	}
+	for _, key := range rapid.SliceOfNDistinct(rapid.SampledFrom(keys), 0, 3, rapid.ID).Draw(t, "extra") {
 		extra[key] = rapid.SampledFrom([]string{`1`, `"x"`, `null`, `true`}).Draw(t, "value")
 		if key == "typename" {
 			extra[key] = `"t::C"`
@@ -277,7 +284,7 @@ func (x *machine) shallowCopy(t *rapid.T) {
 		return
 	}
 	c := *src
-	c.id, c.plain, c.links = got, maps.Clone(src.plain), maps.Clone(src.links)
+	c.id, c.plain, c.links = got, maps.Clone(src.plain), maps.Clone(src.links) // what is overridden stays in keys
 	for k, v := range extra {
 		if k == "typename" {
 			c.typ = "t::C"

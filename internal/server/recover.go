@@ -123,7 +123,7 @@ func (s *Server) replay(path string) error {
 	for _, g := range rep.Damaged {
 		s.log.Error("the journal is damaged; what was recorded there is lost", "offset", g.Off, "bytes", g.Size, "torn_end", g.Torn)
 	}
-	s.report.Damage = rep.Damaged
+	s.report.Damage = append(s.report.Damage, rep.Damaged...)
 	rec := s.store.EndReplay()
 	for id := range s.sessions {
 		if _, ok := s.store.Session(id); !ok {

@@ -116,6 +116,7 @@ func New(o Options) (_ *Server, err error) {
 		by = "asked for by --size"
 	}
 	s.report.Size, s.report.SizeBy, s.report.Socket = size, by, s.cfg.Socket
+	s.report.Lost, s.report.Damage = []string{}, []journal.Gap{}
 
 	// The socket first: it says whether another daemon is alive, and the pool is
 	// found by its path.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/v6d-go/v6d/internal/status"
@@ -321,6 +322,22 @@ func (h *Home) Grow(limit int64) error {
 // mountSpace is the size of a mount for a pool: its file, room for sessions and
 // rounding, the journal.
 func mountSpace(limit int64) int64 { return fileSpace(limit) + limit/8 + 64<<20 }
+
+// HighestNumber returns the highest number of a pool file that lies in the
+// home, 0 when there is none.
+func (h *Home) HighestNumber() (highest int32) {
+	if h.kind == anonymous {
+		return 0
+	}
+	entries, _ := os.ReadDir(h.dir) // as far as it can be read
+	for _, e := range entries {
+		name := e.Name()
+		if n, err := strconv.ParseInt(name[strings.LastIndexByte(name, '-')+1:], 10, 32); err == nil && strings.HasPrefix(name, "pool-") {
+			highest = max(highest, int32(n))
+		}
+	}
+	return highest
+}
 
 // RemoveOthers deletes files of the home that are not in keep: remains of
 // generations that the journal no longer knows.

@@ -100,6 +100,7 @@ func (s *Store) EndReplay() Recovered {
 	defer s.mu.Unlock()
 	var rec Recovered
 	s.replaying = nil
+	s.lastFD = max(s.lastFD, s.home.HighestNumber()) // of files whose records are damaged
 	byRegion := map[*region][]*Blob{}
 	for _, ss := range s.sessions {
 		if ss.doomed {

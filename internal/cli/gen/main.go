@@ -36,7 +36,7 @@ func generate(repo string) error {
 	if err := manPages(repo, cli.Root(output.Streams{Out: io.Discard, Err: io.Discard})); err != nil {
 		return err
 	}
-	for _, step := range []func(string) error{completions, protocolTable, exitCodes} {
+	for _, step := range []func(string) error{completions, protocolTable, exitCodes, jsonShapes} {
 		if err := step(repo); err != nil {
 			return err
 		}
@@ -101,6 +101,24 @@ func exitCodes(repo string) error {
 		fmt.Fprintf(&b, "| %d | %s | %d | %s |\n", r.Code, r.Name, r.Exit, r.Doc)
 	}
 	return replaceGenerated(filepath.Join(repo, "docs", "exit-codes.md"), "codes", b.String())
+}
+
+// jsonShapes writes the keys and types of every command's JSON, as the tests
+// saw them.
+func jsonShapes(repo string) error {
+	files, err := filepath.Glob(filepath.Join(repo, "internal", "cli", "testdata", "json", "*.txt"))
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&b, "### %s\n\n```\n%s```\n\n", strings.TrimSuffix(filepath.Base(f), ".txt"), text)
+	}
+	return replaceGenerated(filepath.Join(repo, "docs", "json-output.md"), "shapes", b.String())
 }
 
 // replaceGenerated puts text between <!-- begin NAME --> and <!-- end NAME -->.
