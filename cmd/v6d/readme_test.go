@@ -43,8 +43,12 @@ func TestReadmeTour(t *testing.T) {
 	script := strings.Join(tour, "")
 	script = strings.ReplaceAll(script, "make build", "true")
 	script = strings.ReplaceAll(script, "/tmp/v6d.sock", filepath.Join(dir, "s"))
-	// The daemon starts in the background; a person takes longer to type.
-	script = strings.Replace(script, "\n\n", "\nfor i in {1..600}; do [ -S $V6D_SOCKET ] && break; sleep 0.05; done\n", 1)
+	// The daemon starts in the background; a person waits for its "is ready".
+	head, tail, ok := strings.Cut(script, " is needed\n")
+	if !ok {
+		t.Fatal("the tour does not start a daemon any more")
+	}
+	script = head + "\nfor i in {1..600}; do [ -S $V6D_SOCKET ] && break; sleep 0.05; done\n" + tail
 	script = "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\nhead -c 100000 /dev/urandom > model.bin\nmkdir src; cp model.bin src\n" + script +
 		"\ncmp model.bin copy.bin\nkill %1\nwait\n"
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -133,7 +133,7 @@ func (d *drawer) content(t *rapid.T, id object.ID, inst uint64, mayBeGlobal bool
 	insts := map[uint64]bool{}
 	o.keys = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c/1", "ü\n", "~x", "nbytes"}), 0, 4, rapid.ID).Draw(t, "keys")
 	for _, key := range o.keys {
-		value := d.field(t, o, key, insts, depth)
+		value := d.field(t, o, key, insts, mayBeGlobal, depth)
 		members = append(members, quote(key)+":"+value)
 		if rapid.IntRange(0, 5).Draw(t, "twice") == 0 && o.links[key].id == 0 {
 			front = append(front, quote(key)+":"+rapid.SampledFrom([]string{"5", `{"id":7}`, `{}`}).Draw(t, "first"))
@@ -157,7 +157,7 @@ func (d *drawer) content(t *rapid.T, id object.ID, inst uint64, mayBeGlobal bool
 }
 
 // field draws one value of an object and notes it.
-func (d *drawer) field(t *rapid.T, o *thing, key string, insts map[uint64]bool, depth int) string {
+func (d *drawer) field(t *rapid.T, o *thing, key string, insts map[uint64]bool, mayBeGlobal bool, depth int) string {
 	to := (*thing)(nil)
 	if c := d.candidates(o.inst, o.global); len(c) > 0 {
 		to = rapid.SampledFrom(c).Draw(t, "member")
@@ -187,7 +187,7 @@ func (d *drawer) field(t *rapid.T, o *thing, key string, insts map[uint64]bool, 
 			inst = rapid.SampledFrom([]uint64{ownInstance, otherInstance}).Draw(t, "instance")
 		}
 		insts[inst] = true
-		text := d.content(t, id, inst, !o.global, depth+1)
+		text := d.content(t, id, inst, mayBeGlobal && !o.global, depth+1)
 		d.link(o, key, d.made[len(d.made)-1])
 		return text
 	}
