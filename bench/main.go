@@ -151,7 +151,9 @@ func (b *bench) shell() error {
 		return err
 	}
 	copied := filepath.Join(b.dir, "copied")
-	put := func() error { return errors.Join(tool("rm", "big", "--ignore-not-found")(), tool("put", file, "--name", "big")()) }
+	put := func() error {
+		return errors.Join(tool("rm", "big", "--ignore-not-found")(), tool("put", file, "--name", "big")())
+	}
 	get := tool("get", "big", copied)
 	cp := func(from, to string) func() error {
 		return func() error { os.Remove(to); return exec.Command("cp", from, to).Run() }

@@ -163,8 +163,10 @@ func checkCgroup() finding {
 		return finding{"memory cgroup", "ok", "no limit", ""}
 	}
 	largest := (limit - 256<<20) * 8 / 9
-	return finding{"memory cgroup", "note", fmt.Sprintf("%s allows %s: pools up to %s", dir, config.FormatSize(limit), config.FormatSize(max(largest, 0))),
-		"a pool needs a limit of 1.125 times its size plus 256MiB"}
+	return finding{
+		"memory cgroup", "note", fmt.Sprintf("%s allows %s: pools up to %s", dir, config.FormatSize(limit), config.FormatSize(max(largest, 0))),
+		"a pool needs a limit of 1.125 times its size plus 256MiB",
+	}
 }
 
 func checkHuge(path string) finding {
@@ -177,8 +179,10 @@ func checkHuge(path string) finding {
 		return finding{"huge pages", "ok", "the daemon can mount a tmpfs of its own with huge pages", ""}
 	}
 	if strings.Contains(state, "[never]") || strings.Contains(state, "[deny]") {
-		return finding{"huge pages", "note", "a daemon of this user gets plain pages (shmem_enabled is " + state + ")",
-			"run the daemon with CAP_SYS_ADMIN, or: echo within_size > " + path}
+		return finding{
+			"huge pages", "note", "a daemon of this user gets plain pages (shmem_enabled is " + state + ")",
+			"run the daemon with CAP_SYS_ADMIN, or: echo within_size > " + path,
+		}
 	}
 	return finding{"huge pages", "ok", "shmem_enabled is " + state, ""}
 }
@@ -219,6 +223,8 @@ func checkLeftovers(dir, mountinfo string) finding {
 	if len(left) == 0 {
 		return finding{"leftover pools", "ok", "none", ""}
 	}
-	return finding{"leftover pools", "note", strings.Join(left, ", ") + " belong to daemons that are gone",
-		"start a daemon on the same socket to recover them, with --fresh to discard them"}
+	return finding{
+		"leftover pools", "note", strings.Join(left, ", ") + " belong to daemons that are gone",
+		"start a daemon on the same socket to recover them, with --fresh to discard them",
+	}
 }

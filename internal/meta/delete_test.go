@@ -120,3 +120,53 @@ func TestDeleteEquivalent(t *testing.T) {
 		t.Errorf("with no equivalent left: %s, signatures %v", text, tree.sigs)
 	}
 }
+
+func listed(t *testing.T, tree *Tree, pattern string, limit uint64) string {
+	t.Helper()
+	var ids []string
+	for k := range wirejson.Value(tree.AppendList(nil, pattern, false, limit)).Members() {
+		ids = append(ids, string(k))
+	}
+	return fmt.Sprint(ids)
+}
+
+// TestUnresolvable: an object whose member is gone is not shown, and does not
+// count as one that was listed.
+func TestUnresolvable(t *testing.T) {
+	tree, _ := plainTree()
+	object77 := func(id, inst int) string {
+		return fmt.Sprintf(`{"id":"o%016x","typename":"t::A","instance_id":%d,"signature":77}`, id, inst)
+	}
+	p := mustCreate(t, tree, wirejson.Value(`{"typename":"t::P","instance_id":3,"m":`+object77(1, 3)+`}`))[0].ID
+	q := mustCreate(t, tree, wirejson.Value(`{"typename":"t::Q","instance_id":3}`))[0].ID
+	mustCreate(t, tree, wirejson.Value(`{"typename":"t::G","instance_id":9,"global":true,"m":`+object77(2, 9)+`}`))
+	if err := tree.Persist(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if got := listed(t, tree, "t::[PQ]", 1); got != "["+p.String()+"]" {
+		t.Errorf("listed %s", got)
+	}
+	if _, err := tree.Delete(t.Context(), []object.ID{1}, DeleteOptions{}, nil); err != nil || tree.Exists(1) {
+		t.Fatalf("object 1, with an equivalent on instance 9, is there: %v, %v", tree.Exists(1), err)
+	}
+	if got := listed(t, tree, "t::[PQ]", 1); got != "["+q.String()+"]" {
+		t.Errorf("listed %s", got)
+	}
+}
+
+// TestIDAgain: a chosen id that comes back with another type is listed as that.
+func TestIDAgain(t *testing.T) {
+	tree, _ := plainTree()
+	a := mustCreate(t, tree, with(1), with(2))[0].ID
+	if _, err := tree.Delete(t.Context(), []object.ID{a}, DeleteOptions{Deep: true}, nil); err != nil {
+		t.Fatal(err)
+	}
+	mustCreate(t, tree, wirejson.Value(`{"typename":"t::A","instance_id":3,"m":{"id":"o0000000000000001","typename":"t::C","instance_id":3}}`))
+	for pattern, want := range map[string]string{
+		"t::B": "[o0000000000000002]", "t::C": "[o0000000000000001]", "t::[BC]": "[o0000000000000001 o0000000000000002]",
+	} {
+		if got := listed(t, tree, pattern, 10); got != want {
+			t.Errorf("%s lists %s, want %s", pattern, got, want)
+		}
+	}
+}

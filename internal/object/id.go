@@ -118,9 +118,17 @@ func NewGenerator(instance InstanceID) *Generator {
 	return &Generator{instance: uint64(instance) & 0x3ff, now: time.Now}
 }
 
+// horizon is how far ahead of the clock an id can lie that a daemon minted.
+const horizon = 366 * 24 * time.Hour
+
 // Continue makes all later ids greater than id, which an earlier life minted.
+// An id from years ahead is one that a client made up: following it, ids would
+// run out.
 func (g *Generator) Continue(id uint64) {
 	ticks := (id&^blobBit)>>22<<12 | id&0xfff
+	if ticks>>12 > uint64(g.now().Add(horizon).UnixMilli()) {
+		return
+	}
 	g.mu.Lock()
 	g.last = max(g.last, ticks)
 	g.mu.Unlock()

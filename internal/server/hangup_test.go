@@ -271,7 +271,7 @@ func TestHangUpInEveryRequest(t *testing.T) {
 			}
 			c := connectRPC(t, d)
 			c.write(full[:cut])
-			c.net.(*net.TCPConn).SetLinger(0) //nolint:errcheck // a reset instead of a farewell
+			c.net.(*net.TCPConn).SetLinger(0)
 			c.close()
 		}
 	}

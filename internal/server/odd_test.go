@@ -67,8 +67,14 @@ func TestArenaAbuse(t *testing.T) {
 	other := connect(t, d)
 	other.refused(status.ObjectNotExists, "finalize_arena_request", "fd", fd, "offsets", []int{0}, "sizes", []int{10})
 	for _, span := range [][2][]uint64{
-		{{0}, {mib + 1}}, {{mib + 1}, {0}}, {{mib}, {1}}, {{1<<64 - 1}, {1}}, {{1}, {1<<64 - 1}}, {{1 << 63}, {1 << 63}},
-		{{0, 0}, {1}}, {{0}, {1, 1}},
+		{{0}, {mib + 1}},
+		{{mib + 1}, {0}},
+		{{mib}, {1}},
+		{{1<<64 - 1}, {1}},
+		{{1}, {1<<64 - 1}},
+		{{1 << 63}, {1 << 63}},
+		{{0, 0}, {1}},
+		{{0}, {1, 1}},
 	} {
 		c.refused(status.UserInputError, "finalize_arena_request", "fd", fd, "offsets", span[0], "sizes", span[1])
 	}

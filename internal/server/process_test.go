@@ -51,7 +51,7 @@ func TestHelperProcess(t *testing.T) {
 // ready tells the parent and waits until it closes our input, or kills us.
 func ready(text string) {
 	os.Stdout.WriteString("ready " + text + "\n")
-	io.Copy(io.Discard, os.Stdin) //nolint:errcheck // ends with the parent
+	io.Copy(io.Discard, os.Stdin)
 }
 
 // process is a helper process that is ready.
@@ -98,8 +98,8 @@ func start(t *testing.T, role string, env ...string) *process {
 
 // kill ends the process as SIGKILL does, and collects it. It may be repeated.
 func (p *process) kill() {
-	p.Process.Kill() //nolint:errcheck // may have ended
-	p.Wait()         //nolint:errcheck // reports the signal
+	p.Process.Kill()
+	p.Wait()
 	p.stdin.Close()
 }
 
@@ -164,7 +164,7 @@ func truncate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer sys.Unmap(m) //nolint:errcheck // the process ends
+	defer sys.Unmap(m)
 	if err := c.fds[p.fd].Truncate(4096); err != nil {
 		t.Fatal(err)
 	}

@@ -49,7 +49,8 @@ func TestLimits(t *testing.T) {
 	}{
 		"no cgroups": {"", nil, 0, 8 << 30, memory, -1},
 		"v2, no limit": {
-			"0::/a/b\n", map[string]string{"a/memory.max": "max", "a/memory.current": "5", "a/b/memory.max": "max", "a/b/memory.current": "5"},
+			"0::/a/b\n",
+			map[string]string{"a/memory.max": "max", "a/memory.current": "5", "a/b/memory.max": "max", "a/b/memory.current": "5"},
 			2, 8 << 30, memory, -1,
 		},
 		"v2, the ancestor is tighter": {
@@ -60,7 +61,8 @@ func TestLimits(t *testing.T) {
 			}, 3, 100000, "fs/a", 500000,
 		},
 		"v2, own limit": {
-			"0::/a\n", map[string]string{"a/memory.max": "1073741824", "a/memory.current": "73741824"},
+			"0::/a\n",
+			map[string]string{"a/memory.max": "1073741824", "a/memory.current": "73741824"},
 			1, 1000000000, "fs/a", 1 << 30,
 		},
 		"v2, cache that the kernel would drop": {
@@ -92,11 +94,13 @@ func TestLimits(t *testing.T) {
 			}, 1, 155000, "memory/x", 500000,
 		},
 		"v1, controllers together": {
-			"5:hugetlb,memory,pids:/x\n", map[string]string{"memory/x/memory.limit_in_bytes": "500", "memory/x/memory.usage_in_bytes": "100"},
+			"5:hugetlb,memory,pids:/x\n",
+			map[string]string{"memory/x/memory.limit_in_bytes": "500", "memory/x/memory.usage_in_bytes": "100"},
 			1, 400, "memory/x", 500,
 		},
 		"v1, a controller of a similar name": {
-			"5:memory2:/x\n", map[string]string{"memory/x/memory.limit_in_bytes": "500", "memory/x/memory.usage_in_bytes": "100"},
+			"5:memory2:/x\n",
+			map[string]string{"memory/x/memory.limit_in_bytes": "500", "memory/x/memory.usage_in_bytes": "100"},
 			0, 8 << 30, memory, -1,
 		},
 		"both versions": {

@@ -25,7 +25,9 @@ func main() {
 	}
 	// Defaults that come from the environment do not belong into the pages.
 	for _, key := range []string{"V6D_HOST", "V6D_USERNAME", "V6D_OUTPUT", "V6D_DEBUG"} {
-		os.Unsetenv(key)
+		if err := os.Unsetenv(key); err != nil {
+			log.Fatal(err)
+		}
 	}
 	if err := generate(os.Args[1]); err != nil {
 		log.Fatal(err)
