@@ -61,6 +61,7 @@ func runScripts(t *testing.T, dir string, daemon func(*testscript.TestScript) *e
 			e.Setenv("SOCK", sock)
 			e.Setenv("V6D_SOCKET", sock)
 			e.Setenv("PORT", strconv.Itoa(freePort(t)))
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // a second for each of hundreds of processes otherwise
 			e.Setenv("XDG_CONFIG_HOME", filepath.Join(dir, "config"))
 			return nil
 		},

@@ -169,18 +169,3 @@ func FormatSize(n int64) string {
 	text := strings.TrimSuffix(strconv.FormatFloat(f, 'f', 1, 64), ".0")
 	return text + []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}[unit]
 }
-
-// SocketCandidates lists where a socket is looked for when none is named, in
-// order: clients take the first that answers, serve the first it can write.
-func SocketCandidates(getenv func(string) string) []string {
-	var list []string
-	for _, env := range []string{"V6D_SOCKET", "VINEYARD_IPC_SOCKET"} {
-		if p := getenv(env); p != "" {
-			return []string{p}
-		}
-	}
-	if dir := getenv("XDG_RUNTIME_DIR"); dir != "" {
-		list = append(list, filepath.Join(dir, "v6d.sock"))
-	}
-	return append(list, "/run/v6d.sock", "/var/run/vineyard.sock")
-}

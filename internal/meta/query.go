@@ -61,13 +61,6 @@ func (t *Tree) wait(ctx context.Context, w *waiter) error {
 	}
 }
 
-// Waiting returns the number of requests that wait.
-func (t *Tree) Waiting() int {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return len(t.waiters)
-}
-
 // AppendObjects appends {"o…": tree, …} of those ids that are known, or null
 // when none is. With wait it first waits until all are.
 func (t *Tree) AppendObjects(ctx context.Context, b []byte, ids []object.ID, wait bool) ([]byte, error) {

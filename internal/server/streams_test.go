@@ -189,6 +189,29 @@ func TestParkedWriter(t *testing.T) {
 	}
 }
 
+// TestWriterWaitsForOnePiece: memory that is free in pieces too small for a
+// chunk makes its writer wait, too, rather than fail.
+func TestWriterWaitsForOnePiece(t *testing.T) {
+	d, w, _, o := streamed(t)
+	var made []payload
+	for range 16 {
+		made = append(made, o.create(mib))
+	}
+	for i := 0; i < len(made); i += 2 {
+		o.call("drop_buffer_request", "id", made[i].id)
+	}
+	w.send(nextChunk, "id", 1, "size", 3*mib) // 8 of 16 MiB are free, 3 nowhere in one piece
+	waits(t, d, 1)
+	w.silent(shortly)
+	o.call("drop_buffer_request", "id", made[7].id)
+	if p := w.expect(nextChunk).payload("buffer"); p.size != 3*mib {
+		t.Errorf("chunk %+v", p)
+	}
+	if st := nodeStatus(t, d); st.Ledger.OutOfMemory != 0 {
+		t.Errorf("%d refusals", st.Ledger.OutOfMemory)
+	}
+}
+
 // TestParkedHangUp: the hang-up of a waiting client is noticed though nobody
 // reads its connection, even with requests behind that are unread. The stream is
 // then as after any hang-up.

@@ -250,6 +250,22 @@ func Mappers(files ...*File) map[*File][]int {
 	return pids
 }
 
+// Used tells which of some files of earlier daemons may still be mapped. The maps
+// of other users' processes can be hidden from us; but what they map was opened
+// by an earlier daemon, which shows.
+func Used(files ...*File) map[*File]bool {
+	used := map[*File]bool{}
+	for f := range Mappers(files...) {
+		used[f] = true
+	}
+	for _, f := range files {
+		if elsewhere, err := sys.OpenElsewhere(f.File); err == nil && elsewhere {
+			used[f] = true
+		}
+	}
+	return used
+}
+
 func (f *File) mappers() string {
 	pids := f.Mappers()
 	if len(pids) == 0 {
@@ -261,10 +277,4 @@ func (f *File) mappers() string {
 		texts[i] = fmt.Sprintf("%d (%s)", pid, strings.TrimSpace(string(comm)))
 	}
 	return strings.Join(texts, ", ")
-}
-
-// IsTruncated reports whether an I/O error on a pool file comes from a file
-// that is shorter than it was.
-func (f *File) IsTruncated(err error) bool {
-	return err != nil && errors.Is(f.CheckSize(), status.IOError)
 }

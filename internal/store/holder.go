@@ -350,6 +350,8 @@ func (s *Store) freeExtent(b *Blob) {
 // wake tells those who wait for memory that usage, or what is allocated, fell.
 // Called with mu held.
 func (s *Store) wake() {
-	close(s.freed)
-	s.freed = make(chan struct{})
+	if s.freed != nil {
+		close(s.freed)
+		s.freed = nil
+	}
 }

@@ -365,8 +365,8 @@ func unmapped(list []*region) []*region {
 	for i, r := range list {
 		files[i] = r.file
 	}
-	mappers := shm.Mappers(files...)
-	return slices.DeleteFunc(list, func(r *region) bool { return len(mappers[r.file]) > 0 })
+	used := shm.Used(files...)
+	return slices.DeleteFunc(list, func(r *region) bool { return used[r.file] })
 }
 
 // unheld lists the blobs of a region that nobody refers to.

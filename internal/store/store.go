@@ -23,7 +23,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -200,7 +199,7 @@ func New(home *shm.Home, opts Options) *Store {
 	return &Store{
 		opts: opts, home: home, limits: shm.NewLimits(), ids: opts.IDs, log: opts.Log,
 		sessions: map[object.SessionID]*Session{}, regions: map[int32]*region{},
-		freed: make(chan struct{}), queued: map[QueuedID]struct{}{},
+		queued: map[QueuedID]struct{}{},
 	}
 }
 
@@ -218,6 +217,9 @@ func (s *Store) Usage() int64 {
 func (s *Store) Freed() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.freed == nil {
+		s.freed = make(chan struct{})
+	}
 	return s.freed
 }
 
@@ -569,20 +571,6 @@ func (ss *Session) SealedIDs() []object.ID {
 	return ids
 }
 
-// Folder returns the folder of the home, for messages.
-func (s *Store) Folder() string { return filepath.Clean(s.home.Describe().Path) }
-
-// AllIDs returns the ids of all blobs, in no order.
-func (ss *Session) AllIDs() []object.ID {
-	ss.store.mu.Lock()
-	defer ss.store.mu.Unlock()
-	ids := make([]object.ID, 0, len(ss.blobs))
-	for id := range ss.blobs {
-		ids = append(ids, id)
-	}
-	return ids
-}
-
 // CheckFiles reports a pool file that a client truncated.
 func (s *Store) CheckFiles() error {
 	s.mu.Lock()
@@ -599,4 +587,15 @@ func (s *Store) CheckFiles() error {
 		}
 	}
 	return nil
+}
+
+// AllIDs returns the ids of all blobs, in no order.
+func (ss *Session) AllIDs() []object.ID {
+	ss.store.mu.Lock()
+	defer ss.store.mu.Unlock()
+	ids := make([]object.ID, 0, len(ss.blobs))
+	for id := range ss.blobs {
+		ids = append(ids, id)
+	}
+	return ids
 }

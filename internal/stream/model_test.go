@@ -259,7 +259,7 @@ func ask(ctx context.Context, t *Table, h *store.Holder, s step) (object.ID, err
 // TestModel plays random scripts of three clients on two streams.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		script := rapid.SliceOfN(steps, 1, 40).Draw(rt, "script")
+		script := rapid.SliceOfN(steps, 10, 80).Draw(rt, "script")
 		script = append([]step{{op: "create", stream: 1}}, script...)
 		var err error
 		synctest.Test(t, func(*testing.T) { err = run(script) })

@@ -155,9 +155,12 @@ func (t *Table) flush(st *stream) error {
 	if err := t.back.Seal(st.writing); err != nil {
 		return err
 	}
-	id := st.writing
+	// Until the journal has it, the chunk stays the one being written.
+	if err := t.queue(st, st.writing); err != nil {
+		return err
+	}
 	st.writing = 0
-	return t.queue(st, id)
+	return nil
 }
 
 // Next queues the chunk being written and returns a new one of size bytes. It

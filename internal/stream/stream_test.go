@@ -41,7 +41,9 @@ func TestQueueFails(t *testing.T) {
 		if err := again(table); err != nil {
 			t.Errorf("%s: the second time: %v", name, err)
 		}
-		if got, err := table.Pull(t.Context(), nil, 1); err != nil || got != v.ID {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if got, err := table.Pull(ctx, nil, 1); err != nil || got != v.ID {
 			t.Errorf("%s: the reader gets %s, %v; want %s", name, got, err, v.ID)
 		}
 	}

@@ -257,10 +257,19 @@ func Inode(f *os.File) (dev, ino uint64, err error) {
 	return uint64(st.Dev), st.Ino, nil
 }
 
-// IsUnsupported reports whether an error says that kernel or file system lack
-// a call or an option.
-func IsUnsupported(err error) bool {
-	return errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)
+// OpenElsewhere reports whether another open file description of a file exists:
+// some process has it open or mapped, other than through a descriptor that f was
+// passed on as. It needs no right to look at that process. It works by asking
+// for a write lease, which is given back at once; where there are none, it fails.
+func OpenElsewhere(f *os.File) (bool, error) {
+	_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
+	if errors.Is(err, unix.EAGAIN) {
+		return true, nil
+	}
+	if err == nil {
+		_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+	}
+	return false, os.NewSyscallError("fcntl(F_SETLEASE)", err)
 }
 
 // IsNoSpace reports whether an error says that space or memory ran out.

@@ -97,7 +97,10 @@ func (h *host) launch(cmd *exec.Cmd) *daemon {
 		cmd.Env = os.Environ()
 	}
 	// A test that dies takes its daemon along.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	if err := start(cmd); err != nil {
 		h.t.Fatalf("start the daemon: %v", err)
 	}
