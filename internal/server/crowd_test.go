@@ -3,12 +3,16 @@ package server_test
 import (
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/v6d-go/v6d/internal/config"
 	"github.com/v6d-go/v6d/internal/server"
+	"github.com/v6d-go/v6d/internal/status"
 	"github.com/v6d-go/v6d/internal/testserver"
 )
 
@@ -166,5 +170,56 @@ func TestStopIsPrompt(t *testing.T) {
 		if r, err := c.tryRecv(); err == nil && r.code() == 0 {
 			t.Errorf("a request that waited for nothing succeeded: %v", r)
 		}
+	}
+}
+
+// TestOutOfDescriptors: when connections take all descriptors of the daemon,
+// those that are served stay served, and when some go, the next come in.
+func TestOutOfDescriptors(t *testing.T) {
+	socket := filepath.Join(testserver.ShortTempDir(t), "v6d.sock")
+	cfg := config.Default()
+	cfg.Socket, cfg.RPCListen, cfg.Size, cfg.Huge = socket, "off", "16MiB", "never"
+	p := start(t, "daemon", envConfig+"="+mustJSON(cfg), envFiles+"=60")
+	d := &testserver.Daemon{Socket: socket}
+	discardPool(t, d)
+	c := connect(t, d)
+	blob := c.put(pattern(1, 3*mib))
+	var crowd []net.Conn
+	for range 100 {
+		x, err := net.Dial("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer x.Close()
+		crowd = append(crowd, x)
+	}
+	for range 10 {
+		sameBytes(t, "a blob", c.bytes(c.get(blob.id)), pattern(1, 3*mib))
+		q := c.put(pattern(2, 3*mib))
+		c.del(q.id)
+	}
+	// What needs a descriptor of the daemon fails, without hurting anyone.
+	c.refused(status.IOError, "create_disk_buffer_request", "path", "", "size", 100)
+	for _, typ := range []string{"new_session_request", "make_arena_request"} {
+		c.send(typ, "bulk_store_type", 1, "size", 100)
+		if r := c.recv(); r.code() == 0 {
+			t.Errorf("%s: %v", typ, r)
+		}
+	}
+	sameBytes(t, "a blob", c.bytes(c.get(blob.id)), pattern(1, 3*mib))
+	for _, x := range crowd {
+		x.Close()
+	}
+	alive(t, d)
+	c.newSession(1)
+	if st := nodeStatus(t, d); len(st.Sessions) != 2 || st.Ledger.Blobs != 1 {
+		t.Errorf("%d sessions, %d blobs", len(st.Sessions), st.Ledger.Blobs)
+	}
+	c.close()
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Wait(); err != nil {
+		t.Errorf("the daemon's end: %v", err)
 	}
 }

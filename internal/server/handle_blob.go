@@ -49,6 +49,17 @@ func byteSize(n uint64) (int64, error) {
 	return int64(n), nil
 }
 
+// maxBlobs bounds the blobs of one request: each takes hundreds of bytes of the
+// reply, and some are named by two bytes.
+const maxBlobs = 1 << 20
+
+func checkCount(n int) error {
+	if n > maxBlobs {
+		return status.Errorf(status.Invalid, "%d blobs in one request, at most %d", n, maxBlobs)
+	}
+	return nil
+}
+
 // local refuses what makes no sense for a client that cannot map the pool, and
 // requests of the other store type.
 func (c *conn) local(plasma bool) error { return c.ss.blobs.CheckType(plasma) }
@@ -71,6 +82,9 @@ func createBuffer(_ context.Context, c *conn, q *protocol.SizeRequest, r *protoc
 }
 
 func byteSizes(list []uint64) ([]int64, error) {
+	if err := checkCount(len(list)); err != nil {
+		return nil, err
+	}
 	sizes := make([]int64, len(list))
 	for i, n := range list {
 		var err error
@@ -169,6 +183,9 @@ func seal(_ context.Context, c *conn, q *protocol.ObjectIDRequest, _ *protocol.N
 
 func getBuffers(_ context.Context, c *conn, q *protocol.GetBuffersRequest, r *protocol.GetBuffersReply) error {
 	if err := c.local(false); err != nil {
+		return err
+	}
+	if err := checkCount(len(q.IDs)); err != nil {
 		return err
 	}
 	views, err := c.ss.blobs.Get(c.holder, q.IDs, q.Unsafe)

@@ -131,6 +131,9 @@ func getRemote(_ context.Context, c *conn, q *protocol.GetRemoteRequest) error {
 	if q.RDMA {
 		return errNoRDMA
 	}
+	if err := checkCount(len(q.IDs)); err != nil {
+		return err
+	}
 	compress := q.Compress && c.srv.cfg.Compression
 	views, err := c.ss.blobs.Hold(c.holder, q.IDs, q.Unsafe)
 	if err != nil {

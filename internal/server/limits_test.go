@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/v6d-go/v6d/internal/config"
 	"github.com/v6d-go/v6d/internal/server"
@@ -223,6 +222,7 @@ func TestPoolLargerThanCgroup(t *testing.T) {
 	contains(t, "the start", p.said, "memory cgroup", cgroup, "128MiB")
 
 	d := &testserver.Daemon{Socket: socket}
+	discardPool(t, d)
 	c := connect(t, d)
 	for round := range 2 {
 		made, message := fillUp(t, c, 8*mib)
@@ -246,44 +246,4 @@ func TestPoolLargerThanCgroup(t *testing.T) {
 	if err := p.Wait(); err != nil {
 		t.Errorf("the daemon's end: %v", err)
 	}
-}
-
-// TestJournalStorm: metadata that comes and goes faster than the journal is
-// compacted fills the file system for a moment only, and never keeps anyone
-// from deleting.
-func TestJournalStorm(t *testing.T) {
-	d := onTmpfs(t, 48*mib, 16*mib)
-	c := connect(t, d)
-	keep := c.put(pattern(1, mib))
-	text := strings.Repeat("x", mib)
-	refused := 0
-	for range 150 {
-		c.send("create_data_request", "content", map[string]any{"typename": "test::Text", "instance_id": 0, "text": text})
-		r := c.recv()
-		switch r.code() {
-		case 0:
-			c.del(r.id("id"))
-		case status.NotEnoughMemory:
-			refused++
-			time.Sleep(20 * time.Millisecond)
-		default:
-			t.Fatal(r)
-		}
-	}
-	t.Logf("%d of 150 were refused", refused)
-	deadline := time.Now().Add(3 * time.Second)
-	for {
-		c.send("create_data_request", "content", map[string]any{"typename": "test::Text", "instance_id": 0, "text": text})
-		r := c.recv()
-		if r.code() == 0 {
-			c.del(r.id("id"))
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the journal never recovers: %v", r)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	sameBytes(t, "a blob", c.bytes(keep), pattern(1, mib))
-	c.del(keep.id)
 }

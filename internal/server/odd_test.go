@@ -214,3 +214,17 @@ func TestSameBlobManyTimes(t *testing.T) {
 		t.Errorf("deferred %d", deferred)
 	}
 }
+
+// TestTooManyBlobs: two bytes that name a blob become hundreds in the reply, so
+// that their number in one request has an end.
+func TestTooManyBlobs(t *testing.T) {
+	d := testserver.Start(t, nil)
+	c := connect(t, d)
+	list := strings.Repeat("0,", 1<<20) + "0"
+	for _, head := range []string{
+		`{"type":"create_remote_buffers_request","num":1,"sizes":[`, `{"type":"get_buffers_request","ids":[`,
+	} {
+		c.write(frame([]byte(head + list + "]}")))
+		c.expectError(status.Invalid, head)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,6 +30,7 @@ const (
 	envRPC    = "V6D_TEST_RPC"
 	envConfig = "V6D_TEST_CONFIG"
 	envCgroup = "V6D_TEST_CGROUP"
+	envFiles  = "V6D_TEST_FILES"
 )
 
 // roles are what a helper process can be. Each says "ready" when it has done
@@ -106,6 +108,14 @@ func (p *process) kill() {
 // alive reports whether the process runs.
 func (p *process) alive() bool { return p.Process.Signal(syscall.Signal(0)) == nil }
 
+// discardPool removes the pool of a daemon of its own process when the test ends,
+// for the case that it was killed.
+func discardPool(t *testing.T, d *testserver.Daemon) {
+	t.Helper()
+	path := nodeStatus(t, d).Start.Place.Path
+	t.Cleanup(func() { os.RemoveAll(path) })
+}
+
 // serve is a daemon of its own process.
 func serve(t *testing.T) {
 	cfg := config.Default()
@@ -114,6 +124,11 @@ func serve(t *testing.T) {
 	}
 	if dir := os.Getenv(envCgroup); dir != "" {
 		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := strconv.ParseUint(os.Getenv(envFiles), 10, 64); err == nil {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: n, Max: n}); err != nil {
 			t.Fatal(err)
 		}
 	}

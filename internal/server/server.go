@@ -385,14 +385,17 @@ func (s *Server) close() error {
 
 // accept serves the connections of one listener until it is closed.
 func (s *Server) accept(ctx context.Context, l net.Listener, ss *session) error {
-	for {
+	for failing := false; ; {
 		nc, err := l.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return nil
 			}
 			// Out of descriptors, most likely: others must end first.
-			s.log.Warn("cannot accept a connection", "err", err)
+			if !failing {
+				s.log.Warn("cannot accept connections for now", "err", err)
+			}
+			failing = true
 			select {
 			case <-time.After(50 * time.Millisecond):
 			case <-ctx.Done():
@@ -400,6 +403,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener, ss *session) error 
 			}
 			continue
 		}
+		failing = false
 		c := newConn(s, nc, ss)
 		s.mu.Lock()
 		if s.draining.Load() {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/v6d-go/v6d/internal/object"
@@ -206,4 +207,33 @@ func TestTogether(t *testing.T) {
 	if len(back.chunks) > streams || len(back.queued) > 0 {
 		t.Errorf("left: %v, in the journal: %v", back.chunks, back.queued)
 	}
+}
+
+// TestDropWakes: whoever waits on a stream that is dropped is told so, though
+// no memory becomes free by it.
+func TestDropWakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		back := newBacking()
+		back.take(79)
+		table := NewTable(back)
+		_ = table.Create(1)
+		errs := make(chan error, 2)
+		go func() { _, err := table.Next(t.Context(), nil, 1, 10); errs <- err }()
+		go func() { _, err := table.Pull(t.Context(), nil, 1); errs <- err }()
+		synctest.Wait()
+		if err := table.Drop(1); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		for range 2 {
+			select {
+			case err := <-errs:
+				if !errors.Is(err, status.StreamFailed) {
+					t.Error(err)
+				}
+			default:
+				t.Fatal("someone still waits")
+			}
+		}
+	})
 }

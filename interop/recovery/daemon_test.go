@@ -148,15 +148,17 @@ func (h *host) start(args ...string) *daemon {
 // answers waits until a daemon says that it is ready. The banner comes after
 // its listeners.
 func (h *host) answers(d *daemon) error {
-	return eventually(func() error {
-		if !d.running() {
-			return fmt.Errorf("the daemon ended at once: %v", d.cmd.ProcessState)
+	ended := false
+	err := eventually(func() error {
+		if ended = !d.running(); ended || strings.Contains(d.out.String(), "to stop") {
+			return nil
 		}
-		if !strings.Contains(d.out.String(), "to stop") {
-			return errors.New("the daemon does not get ready")
-		}
-		return nil
+		return errors.New("the daemon does not get ready")
 	})
+	if ended {
+		err = fmt.Errorf("the daemon ended at once: %v", d.cmd.ProcessState)
+	}
+	return err
 }
 
 func (d *daemon) running() bool {

@@ -5,7 +5,6 @@ package recovery
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -202,89 +201,16 @@ func (w *worker) change(fn func()) {
 	fn()
 }
 
-func (w *worker) putBlob(s *site) error {
-	size := w.size()
-	var b *client.Builder
-	err := w.try("create a blob", nil, func() (err error) {
-		b, err = s.c.CreateBlob(ctx, size)
-		return err
-	})
-	if errors.Is(err, client.NoMemory) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	id := b.ID()
-	w.change(func() { w.m.saw(id) })
-	sum := bytesOf(b.Bytes(), w.rng.Uint64())
-	if w.rng.IntN(20) == 0 {
-		return w.try("abort", nil, func() error {
-			err := b.Abort(ctx)
-			if err == nil {
-				w.change(func() { w.m.gone[key(s.p, id)] = true })
-			}
-			return err
-		})
-	}
-	if size > 1 && w.rng.IntN(10) == 0 {
-		size = 1 + w.rng.IntN(size-1)
-		if err := w.try("shrink", nil, func() error { return b.Shrink(ctx, size) }); err != nil {
-			return err
-		}
-		sum = hash(b.Bytes())
-	}
-	adopt := func() {
-		w.m.addBlob(s.p, id, size, sum)
-		s.blobs = append(s.blobs, id)
-	}
-	return w.try("seal "+id.String(), func(f *found) bool {
-		if _, ok := f.at(s.p).rows[id]; !ok {
-			return false
-		}
-		adopt() // the comparison that follows wants it complete
-		return true
-	}, func() error {
-		_, err := b.Seal(ctx)
-		if err == nil {
-			w.change(adopt)
-		}
-		return err
-	})
+// forget drops ids from the site's lists.
+func (s *site) forget(gone map[client.ID]bool) {
+	s.objects = slices.DeleteFunc(s.objects, func(id client.ID) bool { return gone[id] })
+	s.blobs = slices.DeleteFunc(s.blobs, func(id client.ID) bool { return gone[id] })
 }
 
 // token names an object whose id is not known yet.
 func (w *worker) token() string {
 	w.n++
 	return fmt.Sprintf("%s-%d-%x", w.name, w.n, w.rng.Uint32())
-}
-
-// draft makes metadata over blobs and objects of the site.
-func (w *worker) draft(s *site) *client.Meta {
-	m := client.NewMeta([]string{"test::Thing", "test::Pair<int>", "vineyard::Tensor<uint8>"}[w.rng.IntN(3)])
-	m.Set("token_", w.token())
-	m.Set("text", "tab\there \"quoted\" ünïcode   "+strings.Repeat("x", w.rng.IntN(40)))
-	m.Set("number", w.rng.Int64()).Set("ratio", w.rng.Float64()).Set("yes", w.rng.IntN(2) == 0).Set("none", nil)
-	m.Set("shape_", []int{w.rng.IntN(9), w.rng.IntN(9)})
-	switch w.rng.IntN(12) {
-	case 0:
-		m.Set("big", strings.Repeat(string(rune('a'+w.rng.IntN(26))), 16<<10+w.rng.IntN(64<<10)))
-	case 1:
-		m.Set("nbytes", w.rng.IntN(1000))
-	case 2:
-		m.Add("empty_", client.BlobMember(client.EmptyBlob))
-	}
-	for i := range w.rng.IntN(3) {
-		if id, ok := pick(w.rng, s.blobs); ok {
-			m.Add(fmt.Sprintf("buffer_%d_", i), client.BlobMember(id))
-		}
-	}
-	for i := range w.rng.IntN(3) {
-		if id, ok := pick(w.rng, s.objects); ok && w.depth(s.p, id) < 3 {
-			m.AddObject(fmt.Sprintf("part_%d_", i), id)
-		}
-	}
-	return m
 }
 
 func (w *worker) depth(p *place, id client.ID) int {
@@ -303,141 +229,142 @@ func (w *worker) depth(p *place, id client.ID) int {
 	return walk(id)
 }
 
-func (w *worker) create(s *site) error {
-	_, err := w.createOne(s, w.draft(s), nil)
-	return err
-}
-
-// createOne creates an object; also runs with it, whenever its creation becomes
-// known.
-func (w *worker) createOne(s *site, m *client.Meta, also func()) (client.ID, error) {
-	err := w.try("create an object", w.madeOf(s, also, m), func() error {
-		_, err := s.c.CreateObject(ctx, m)
-		if err == nil {
-			w.change(func() { w.adopt(s, also, m) })
-		}
-		return err
-	})
-	return m.ID, err
-}
-
-func (w *worker) createSeveral(s *site) error {
-	list := []*client.Meta{w.draft(s), w.draft(s)}
-	for w.rng.IntN(2) == 0 {
-		list = append(list, w.draft(s))
+// removal does an operation that deletes a known set of ids, all at once.
+func (w *worker) removal(what string, s *site, gone map[client.ID]bool, fn func() error) error {
+	done := func() {
+		w.m.remove(s.p, gone)
+		s.forget(gone)
 	}
-	return w.try("create objects", w.madeOf(s, nil, list...), func() error {
-		_, err := s.c.CreateObjects(ctx, list)
-		if err == nil {
-			w.change(func() { w.adopt(s, nil, list...) })
-		}
-		return err
-	})
-}
-
-func (w *worker) adopt(s *site, also func(), list ...*client.Meta) {
-	for _, m := range list {
-		w.m.addObject(s.p, m)
-		s.objects = append(s.objects, m.ID)
-	}
-	if also != nil {
-		also()
-	}
-}
-
-// madeOf resolves a creation: all of the objects are there, or none.
-func (w *worker) madeOf(s *site, also func(), list ...*client.Meta) func(*found) bool {
-	return func(f *found) bool {
+	return w.try(what, func(f *found) bool {
 		at := f.at(s.p)
-		var there []*client.Meta
-		for _, m := range list {
-			token, _ := m.Text("token_")
-			if got, ok := at.byToken(token); ok {
-				m.ID, m.Signature = got.ID, got.Signature
-				there = append(there, m)
+		for id := range gone {
+			_, object := at.metas[id]
+			_, blob := at.rows[id]
+			if !object && !blob {
+				done() // the comparison that follows wants all of them gone
+				return true
 			}
 		}
-		if len(there) > 0 && len(there) < len(list) {
-			w.m.fault(&w.m.tally.other, "%s: %d of %d objects of one request exist", w.name, len(there), len(list))
-		}
-		if len(there) > 0 {
-			w.adopt(s, also, there...)
-		}
-		return len(there) > 0
-	}
-}
-
-func (w *worker) persist(s *site) error {
-	id, ok := pick(w.rng, s.objects)
-	if !ok {
-		return nil
-	}
-	return w.try("persist "+id.String(), func(f *found) bool {
-		got, ok := f.at(s.p).metas[id]
-		if !ok || got.Transient || !s.p.objects[id].Transient {
-			return false
-		}
-		s.p.persisted(id)
-		return true
+		return false
 	}, func() error {
-		err := s.c.Persist(ctx, id)
+		err := fn()
 		if err == nil {
-			w.change(func() { s.p.persisted(id) })
+			w.change(done)
 		}
 		return err
 	})
 }
 
-func (w *worker) label(s *site) error {
+// read checks that a blob or object is what it was, in the running daemon.
+func (w *worker) read(s *site) error {
+	if id, ok := pick(w.rng, s.blobs); ok && w.rng.IntN(2) == 0 {
+		w.m.mu.Lock()
+		want := s.p.blobs[id].sum
+		w.m.mu.Unlock()
+		return w.try("read "+id.String(), nil, func() error {
+			b, err := s.c.GetBlob(ctx, id)
+			if err != nil {
+				return err
+			}
+			if hash(b.Bytes()) != want {
+				w.change(func() { w.m.fault(&w.m.tally.changed, "blob %s has other bytes in the running daemon", id) })
+			}
+			return b.Release(ctx)
+		})
+	}
 	id, ok := pick(w.rng, s.objects)
 	if !ok {
 		return nil
 	}
-	return w.labelOne(s, id, map[string]string{fmt.Sprintf("k%d", w.rng.IntN(4)): w.token(), "who": w.name + `"\`})
-}
-
-// flood fills the journal with history, so that the daemon compacts it.
-func (w *worker) flood(s *site) error {
-	id, ok := pick(w.rng, s.objects)
-	if !ok || w.rng.IntN(3) > 0 {
-		return nil
-	}
-	for range 40 {
-		if err := w.labelOne(s, id, map[string]string{"flood": strings.Repeat(w.token(), 5000)}); err != nil {
+	return w.try("read "+id.String(), nil, func() error {
+		got, err := s.c.GetObject(ctx, id)
+		if err != nil {
 			return err
 		}
-	}
-	return w.labelOne(s, id, map[string]string{"flood": "over"})
+		w.change(func() {
+			o := s.p.objects[id]
+			if d := o.diff(show(got)); d != "" {
+				w.m.fault(&w.m.tally.changed, "object %s in the running daemon: %s", id, d)
+			}
+			o.Time, o.fresh = got.Time, false
+		})
+		return nil
+	})
 }
 
-func (w *worker) labelOne(s *site, id client.ID, add map[string]string) error {
-	merge := func() {
-		o := s.p.objects[id]
-		o.Labels = maps.Clone(o.Labels)
-		if o.Labels == nil {
-			o.Labels = map[string]string{}
+// session makes a session of the worker's own, or ends it.
+func (w *worker) session(*site) error {
+	if len(w.sites) > 1 {
+		if w.rng.IntN(3) > 0 {
+			return nil
 		}
-		maps.Copy(o.Labels, add)
+		return w.endSession(w.sites[1])
 	}
-	return w.try("label "+id.String(), func(f *found) bool {
-		for k, v := range add {
-			if f.at(s.p).metas[id].Labels[k] != v {
-				return false
+	join := func(p *place) *site {
+		w.m.places[p.id] = p
+		s := &site{p: p}
+		w.sites = append(w.sites, s)
+		return s
+	}
+	var socket string
+	err := w.try("make a session", func(f *found) bool {
+		for id, at := range f.places {
+			if w.m.places[id] == nil && !f.claimed[id] {
+				f.claimed[id] = true
+				join(newPlace(id, at.socket))
+				return true
 			}
 		}
-		merge()
-		return true
-	}, func() error {
-		err := s.c.Label(ctx, id, add)
-		if err == nil {
-			w.change(merge)
-		}
+		return false
+	}, func() (err error) {
+		socket, err = w.sites[0].c.NewSession(ctx, false)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	// From here on the session exists, whoever dies.
+	id, err := sessionOf(socket)
+	if err != nil {
+		return err
+	}
+	var s *site
+	w.change(func() {
+		w.m.saw(client.ID(id))
+		s = join(newPlace(id, socket))
+	})
+	return w.try("join the session", nil, func() (err error) {
+		s.c, err = client.Dial(ctx, client.Options{Socket: socket})
 		return err
 	})
 }
 
-// forget drops ids from the site's lists.
-func (s *site) forget(gone map[client.ID]bool) {
-	s.objects = slices.DeleteFunc(s.objects, func(id client.ID) bool { return gone[id] })
-	s.blobs = slices.DeleteFunc(s.blobs, func(id client.ID) bool { return gone[id] })
+func (w *worker) endSession(s *site) error {
+	if w.rng.IntN(2) == 0 {
+		gone := map[client.ID]bool{}
+		for _, id := range append(s.blobs[:len(s.blobs):len(s.blobs)], s.objects...) {
+			gone[id] = true
+		}
+		if len(gone) > 0 {
+			return w.removal("clear "+s.p.id.String(), s, gone, func() error { return s.c.Clear(ctx) })
+		}
+	}
+	done := func() {
+		delete(w.m.places, s.p.id)
+		w.m.gone[s.p.id.String()] = true
+		w.sites = w.sites[:1]
+	}
+	return w.try("end "+s.p.id.String(), func(f *found) bool {
+		if f.places[s.p.id] != nil {
+			return false
+		}
+		done()
+		return true
+	}, func() error {
+		err := s.c.DeleteSession(ctx)
+		if err == nil {
+			w.change(done)
+		}
+		return err
+	})
 }
