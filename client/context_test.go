@@ -128,7 +128,11 @@ func TestHangUpIsNoticed(t *testing.T) {
 	d := startV6D(t, nil)
 	for _, tcp := range []bool{false, true} {
 		watch := d.connect(t)
-		idle := ok(watch.InstanceStatus(t.Context()))(t)
+		var idle client.InstanceStatus
+		testserver.WaitFor(t, "the connection of the round before to go", func() bool {
+			idle = ok(watch.InstanceStatus(t.Context()))(t)
+			return idle.IPCConnections == 1
+		})
 		c := d.over(tcp).connect(t)
 		if !tcp {
 			ok(c.CreateBlob(t.Context(), 1<<20))(t) // never sealed

@@ -40,6 +40,13 @@ func (s *Server) recover() error {
 		s.hostID = binary.LittleEndian.Uint64(b[:]) >> 1
 	}
 	if path != "" {
+		// A daemon that died while making a file left one that no record names.
+		if err := s.removeRemains(); err != nil {
+			return err
+		}
+		if err := s.home.Grow(s.report.Size); err != nil {
+			s.log.Warn("cannot enlarge the pool's mount; large puts may be refused", "err", err)
+		}
 		snap, err := journal.NewSnapshot(path)
 		if err != nil {
 			return err
@@ -49,13 +56,6 @@ func (s *Server) recover() error {
 		}
 		if s.journal, err = snap.Commit(); err != nil {
 			return err
-		}
-		// A daemon that died while making a file left one that no record names.
-		if err := s.removeRemains(); err != nil {
-			return err
-		}
-		if err := s.home.Grow(s.report.Size); err != nil {
-			s.log.Warn("cannot enlarge the pool's mount; large puts may be refused", "err", err)
 		}
 	}
 	if err := s.store.Start(s.journal); err != nil {

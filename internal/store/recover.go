@@ -415,7 +415,8 @@ func (s *Store) relocate(b *Blob) error {
 	}
 	err := to.file.Reserve(shm.Extent{Off: off, Size: b.extent}, s.limits)
 	if err == nil {
-		_, err = io.Copy(io.NewOffsetWriter(to.file, off), io.NewSectionReader(src.file, from, size))
+		// A client may have truncated the file: then nothing moves.
+		_, err = io.CopyN(io.NewOffsetWriter(to.file, off), io.NewSectionReader(src.file, from, size), size)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -28,6 +28,7 @@ type model struct {
 	maxID  uint64                      // largest id handed out, without the blob bit
 	files  map[int64]fileID            // store_fd numbers ever seen, and their files
 	maxFD  int64
+	hostID string // of the node, from the first daemon on
 	tally  tally
 	faults []string
 }

@@ -255,6 +255,12 @@ func (m *model) compareLedger(f *found) {
 			}
 		}
 	}
+	if m.hostID == "" {
+		m.hostID = f.status.HostID
+	}
+	if m.hostID != f.status.HostID {
+		m.fault(&m.tally.changed, "the node was %s and is %s", m.hostID, f.status.HostID)
+	}
 	l := f.status.Ledger
 	if l.Usage != usage || l.Unsealed != 0 || l.Deferred != 0 || l.Uncounted != 0 || f.status.Objects != objects {
 		m.fault(&m.tally.other, "the ledger does not balance: usage %d, blobs add up to %d; unsealed %d, deferred %d, uncounted %d; %d objects, want %d",
