@@ -41,7 +41,7 @@ func machine(t *testing.T, freeMiB int, version string, groups ...[3]int) *Limit
 		}
 		write(filepath.Join(dir, limit), text+"\n")
 		write(filepath.Join(dir, usage), fmt.Sprintln(g[1]<<20))
-		write(filepath.Join(dir, "memory.stat"), fmt.Sprintf("cache 1\n%[2]sactive_file 0\ninactive_file 5\n%[2]sinactive_file %[1]d\n", g[2]<<20, prefix))
+		write(filepath.Join(dir, "memory.stat"), fmt.Sprintf("cache 1\n%[2]sactive_file 0\n%[2]sinactive_file %[1]d\n", g[2]<<20, prefix))
 		if i < len(groups)-1 {
 			path = filepath.Join(path, fmt.Sprintf("g%d", i))
 		}

@@ -332,8 +332,8 @@ func (ss *Session) AddArena(h *Holder, f *shm.File) {
 	h.arenas[f.Number] = r
 }
 
-// FinalizeArena turns spans of an arena of h into unsealed blobs and consumes
-// the arena.
+// FinalizeArena turns spans of an arena of h into blobs, which are sealed as in
+// 0.24, and consumes the arena.
 func (ss *Session) FinalizeArena(h *Holder, number int32, offsets, sizes []uint64) error {
 	s := ss.store
 	s.mu.Lock()
@@ -402,7 +402,7 @@ func (ss *Session) MoveFrom(src *Session, pairs []MovePair) error {
 		if p.ToPlasma != "" {
 			to = s.ids.Blob()
 		}
-		if ss.blobs[to] != nil {
+		if ss.blobs[to] != nil || p.ToPlasma != "" && ss.plasma[p.ToPlasma] != nil {
 			continue
 		}
 		if err := s.seal(b); err != nil {

@@ -99,7 +99,7 @@ func (s *Store) settle(b *Blob) {
 		}
 	case !b.sealed && b.gets == 0 && b.orphaned():
 		s.dropOrphan(b)
-	case b.plasma != nil && b.refs == 0 && b.sealed:
+	case b.plasma != nil && b.refs == 0 && b.sealed && !b.moved: // a move pins for ever
 		if err := s.drop(b, nil); err != nil {
 			s.log.Error("a plasma blob without references could not be deleted", "blob", b.id, "err", err)
 		}

@@ -190,6 +190,7 @@ func (m *model) endSession(id object.SessionID) {
 		m.remove(b, nil)
 	}
 	delete(m.sessions, id)
+	maps.DeleteFunc(m.queued, func(key QueuedID, _ bool) bool { return key.Session == id })
 }
 
 // live lists all blobs that are not deleted.
@@ -228,17 +229,19 @@ func (m *model) usage() (usage, deferred int64) {
 // crash leaves what a kill of the daemon leaves: what was sealed and not
 // deleted. It returns the chunks of streams, which recovery deletes.
 func (m *model) crash() (chunks map[QueuedID]bool) {
-	chunks = m.queued
-	m.queued = map[QueuedID]bool{}
-	m.zombies = nil
 	for id, ss := range m.sessions {
 		if ss.doomed {
 			m.endSession(id)
 		}
 	}
+	chunks = m.queued
+	m.queued = map[QueuedID]bool{}
 	for _, h := range m.holders {
 		h.h, h.strict, h.held = NewHolder(1, 1), false, nil
 		clear(h.refs)
+		if m.sessions[h.in] == nil {
+			h.in = object.RootSession
+		}
 	}
 	m.zombies = nil
 	for _, b := range m.live() {
@@ -252,9 +255,6 @@ func (m *model) crash() (chunks map[QueuedID]bool) {
 	for _, b := range m.live() {
 		if b.chunk {
 			chunks[QueuedID{b.in, b.id}] = true
-		}
-		if b.family != nil && len(*b.family) == 1 { // nothing tells that it was moved once
-			b.family, b.moved, b.foreign = nil, false, false
 		}
 	}
 	for key := range chunks {

@@ -230,6 +230,10 @@ func (s *Store) applyMove(r record) {
 		return
 	}
 	b := from.blobs[r.id]
+	if from == to && r.id == r.toID { // of a snapshot: pins and owner as they were
+		b.moved, b.foreign = true, r.flag
+		return
+	}
 	if b.shared == nil {
 		b.shared = &sharing{users: 1, live: []*Blob{b}}
 	}

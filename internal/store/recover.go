@@ -252,6 +252,11 @@ func (s *Store) Snapshot(add func(payload []byte) error) error {
 					return err
 				}
 			}
+			if b.moved { // a move to itself: what it was moved from may be gone
+				if err := add(s.encode(moveRecord(b, b))); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	for key := range s.queued {

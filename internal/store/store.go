@@ -307,6 +307,11 @@ func (s *Store) endSession(ss *Session) {
 	for _, b := range ss.blobs {
 		s.remove(b, nil)
 	}
+	for key := range s.queued {
+		if key.Session == ss.ID { // a record of it would bring the session back
+			delete(s.queued, key)
+		}
+	}
 	delete(s.sessions, ss.ID)
 	if ss.pool != nil {
 		ss.pool.closed = true
@@ -359,8 +364,14 @@ func (ss *Session) createAll(h *Holder, sizes []int64, keep bool) ([]View, error
 		b, err := ss.create(h, size, keep)
 		if err != nil {
 			for _, made := range views[:i] {
-				if made.File != nil {
-					_ = ss.Drop(h, made.ID)
+				if made.File == nil {
+					continue
+				}
+				_ = ss.Drop(h, made.ID)
+				if keep { // nobody writes there any more
+					ss.store.mu.Lock()
+					ss.store.unholdLast(h)
+					ss.store.mu.Unlock()
 				}
 			}
 			return nil, err
