@@ -114,7 +114,7 @@ func (t *Tree) appendListed(b []byte, start int, id object.ID) []byte {
 	if e == nil {
 		return b[:mark]
 	}
-	b, ok := t.appendEntry(b, e, 0)
+	b, ok := t.appendEntry(b, e, 0, len(b)+maxTree)
 	if !ok {
 		return b[:mark]
 	}

@@ -235,11 +235,16 @@ func (t *Tree) resolve(m member) *entry {
 	return t.objects[m.id]
 }
 
-// appendEntry appends the JSON of an object and all its members. It reports
-// false when a member cannot be resolved; what was appended is then garbage.
+// maxTree bounds the JSON of one expanded object, in bytes: members that are
+// shared are written once for each way to them, which can grow without limit.
+const maxTree = 256 << 20
+
+// appendEntry appends the JSON of an object and all its members, until b is
+// longer than most. It reports false when that is not enough, or when a member
+// cannot be resolved; what was appended is then garbage.
 // Called with mu held.
-func (t *Tree) appendEntry(b []byte, e *entry, depth int) ([]byte, bool) {
-	if depth > wirejson.MaxDepth {
+func (t *Tree) appendEntry(b []byte, e *entry, depth, most int) ([]byte, bool) {
+	if depth > wirejson.MaxDepth || len(b) > most {
 		return b, false
 	}
 	b = append(b, `{"id":"`...)
@@ -278,7 +283,7 @@ func (t *Tree) appendEntry(b []byte, e *entry, depth int) ([]byte, bool) {
 		b = append(b, ',')
 		b = wirejson.AppendKey(b, m.key)
 		var ok bool
-		if b, ok = t.appendEntry(b, target, depth+1); !ok {
+		if b, ok = t.appendEntry(b, target, depth+1, most); !ok {
 			return b, false
 		}
 	}

@@ -131,6 +131,10 @@ func createDiskBuffer(_ context.Context, c *conn, q *protocol.CreateDiskBufferRe
 	if err != nil {
 		return err
 	}
+	if q.Path != "" && c.uid != 0 && c.uid != os.Geteuid() {
+		// The daemon would open the file with its own rights.
+		return status.Errorf(status.ConnectionError, "a disk buffer in a named file is for the daemon's own user and root only")
+	}
 	f, size, err := openDisk(q.Path, size)
 	if err != nil {
 		return err

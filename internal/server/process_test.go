@@ -212,10 +212,14 @@ func TestKilledClient(t *testing.T) {
 		t.Errorf("%d pool files, %d bytes of disk blobs", st.Ledger.Files, st.Ledger.Uncounted)
 	}
 
+	begin := time.Now()
 	p.kill()
 	waitStatus(t, d, "all that it held to be free", func(s server.Status) bool {
 		return s.Sessions[0].Deferred == 0 && len(s.Connections) == 2 && s.Ledger.Unsealed == 5000 && s.Ledger.Uncounted == 0
 	})
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("it took %v", took)
+	}
 	if c.call("is_in_use_request", "id", blob.id)["is_in_use"] != false {
 		t.Error("a reference outlives its process")
 	}

@@ -410,17 +410,17 @@ func nodeStatus(t testing.TB, d *testserver.Daemon) server.Status {
 	return st
 }
 
-// waitStatus polls a daemon's status until cond holds, for at most two seconds.
+// waitStatus polls a daemon's status until cond holds, for at most some seconds.
 func waitStatus(t testing.TB, d *testserver.Daemon, what string, cond func(server.Status) bool) {
 	t.Helper()
 	var last server.Status
-	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(patience / 2); ; time.Sleep(2 * time.Millisecond) {
 		if last = nodeStatus(t, d); cond(last) {
 			return
 		}
 		if time.Now().After(deadline) {
 			b, _ := json.MarshalIndent(last, "", " ")
-			t.Fatalf("waited two seconds for %s; status:\n%s", what, b)
+			t.Fatalf("waited %v for %s; status:\n%s", patience/2, what, b)
 		}
 	}
 }

@@ -318,16 +318,12 @@ func (x *machine) crash(t *rapid.T) {
 
 // TestModel lets random clients loose on a store and the model.
 func TestModel(t *testing.T) {
-	for name, strict := range map[string]bool{"reusing": false, "strict": true} {
-		t.Run(name, func(t *testing.T) {
-			rapid.Check(t, func(rt *rapid.T) {
-				home := newHome(t)
-				x := newMachine(rt, home, strict)
-				defer func() { _ = errors.Join(x.s.Shutdown(), x.journal.Close(), home.Close(true)) }()
-				rt.Repeat(x.actions())
-				x.crash(rt)
-				x.check(rt)
-			})
-		})
-	}
+	rapid.Check(t, func(rt *rapid.T) {
+		home := newHome(t)
+		x := newMachine(rt, home, rapid.Bool().Draw(rt, "wait for every reader"))
+		defer func() { _ = errors.Join(x.s.Shutdown(), x.journal.Close(), home.Close(true)) }()
+		rt.Repeat(x.actions())
+		x.crash(rt)
+		x.check(rt)
+	})
 }
