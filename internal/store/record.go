@@ -85,6 +85,9 @@ func (s *Store) encode(r record) []byte {
 }
 
 func decodeRecord(payload []byte) (record, error) {
+	if len(payload) == 0 {
+		return record{}, journal.ErrRecord
+	}
 	r := record{kind: payload[0]}
 	d := journal.NewReader(payload)
 	r.session = object.SessionID(d.Uint())

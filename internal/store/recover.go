@@ -117,7 +117,7 @@ func (s *Store) EndReplay() Recovered {
 		slices.SortFunc(blobs, func(a, b *Blob) int { return int(a.off - b.off) })
 		var last *Blob
 		for _, b := range blobs {
-			if r.missing || b.off < 0 || b.size < 0 || b.off+b.size > r.file.Size {
+			if r.missing || b.off < 0 || b.size < 0 || b.size > b.extent || b.extent > r.file.Size-b.off {
 				rec.Lost = append(rec.Lost, b.id)
 				s.log.Error("a blob is lost: its pool file is gone or too short", "blob", b.id, "file", r.file.Number)
 				s.remove(b, nil)

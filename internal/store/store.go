@@ -346,7 +346,14 @@ func (ss *Session) Create(h *Holder, size int64) (View, error) {
 	if err != nil {
 		return View{}, err
 	}
-	return b.view(), nil
+	return ss.viewOf(b), nil
+}
+
+// viewOf takes the lock for a view: other clients may find a new blob at once.
+func (ss *Session) viewOf(b *Blob) View {
+	ss.store.mu.Lock()
+	defer ss.store.mu.Unlock()
+	return b.view()
 }
 
 // CreateAll makes several blobs, all or none.
@@ -376,7 +383,7 @@ func (ss *Session) createAll(h *Holder, sizes []int64, keep bool) ([]View, error
 			}
 			return nil, err
 		}
-		views[i] = b.view()
+		views[i] = ss.viewOf(b)
 	}
 	return views, nil
 }
