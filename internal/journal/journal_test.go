@@ -64,7 +64,9 @@ func list(t testing.TB, b []byte) ([]string, Report) {
 
 // sample is a journal of records of all kinds of lengths, and where they start.
 func sample(t testing.TB) (b []byte, payloads []string, offs []int) {
-	path := filepath.Join(folder(t), "journal")
+	dir := folder(t)
+	defer os.RemoveAll(dir) // at once: the processes that fuzz end without their clean-up
+	path := filepath.Join(dir, "journal")
 	j := start(t, path)
 	for i, n := range []int{1, 0, 4, 5, 12, 100, 3, 60, 8} {
 		p := bytes.Repeat([]byte{byte('a' + i)}, n)

@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"context"
 	"fmt"
 	"testing"
 
@@ -168,5 +169,32 @@ func TestIDAgain(t *testing.T) {
 		if got := listed(t, tree, pattern, 10); got != want {
 			t.Errorf("%s lists %s, want %s", pattern, got, want)
 		}
+	}
+}
+
+// hooked is a backend that does something while a change is being committed.
+type hooked struct {
+	*Local
+	during func()
+}
+
+func (h hooked) Commit(ctx context.Context, id object.SessionID, changes []Change) error {
+	h.during()
+	return h.Local.Commit(ctx, id, changes)
+}
+
+// TestDeletedWhilePersisting: an object that is deleted while it is persisted
+// leaves nothing behind that counts as an equivalent.
+func TestDeletedWhilePersisting(t *testing.T) {
+	tree, _ := plainTree()
+	id := mustCreate(t, tree, wirejson.Value(`{"typename":"t::A","instance_id":3}`))[0].ID
+	tree.backend = hooked{NewLocal(nil), func() {
+		tree.backend = NewLocal(nil)
+		if _, err := tree.Delete(t.Context(), []object.ID{id}, DeleteOptions{}, nil); err != nil {
+			t.Error(err)
+		}
+	}}
+	if err := tree.Persist(t.Context(), id); err != nil || tree.Exists(id) || len(tree.sigs) > 0 {
+		t.Errorf("exists %v, signatures %v: %v", tree.Exists(id), tree.sigs, err)
 	}
 }

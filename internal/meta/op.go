@@ -94,6 +94,9 @@ func (t *Tree) apply(ops []op) {
 				t.events.add(Deleted, e, "")
 			}
 		case opSig:
+			if t.objects[o.id] == nil {
+				break // deleted while it was being persisted: nothing would ever clear the entry
+			}
 			by := t.sigs[o.sig]
 			if by == nil {
 				by = map[object.InstanceID]object.ID{}

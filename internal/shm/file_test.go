@@ -275,3 +275,31 @@ func TestFolderBySocket(t *testing.T) {
 		t.Error("sockets in two folders share a pool")
 	}
 }
+
+// TestOpen: pool files are opened by name or number, and nothing else is.
+func TestOpen(t *testing.T) {
+	h := folderHome(t, Unit)
+	made, err := h.NewPoolFile("pool-x-7", 7, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer made.Close()
+	for _, name := range []string{"pool-x-7", ""} {
+		f, err := h.Open(name, 7)
+		if err != nil || f.Path() != made.Path() || f.Size != made.Size || f.ReservedBytes() != 0 {
+			t.Fatalf("open %q: %+v, %v", name, f, err)
+		}
+		f.Close()
+	}
+	if err := os.WriteFile(h.JournalPath(), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"journal", "../" + filepath.Base(h.dir) + "/pool-x-7", ".", "..", "/etc/hostname", "none"} {
+		if f, err := h.Open(name, 7); err == nil {
+			t.Errorf("%q is opened as a pool file: %s", name, f.Path())
+		}
+	}
+	if _, err := h.Open("", 8); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a number that no file has: %v", err)
+	}
+}

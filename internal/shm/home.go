@@ -287,6 +287,9 @@ func (h *Home) Open(name string, number int32) (*File, error) {
 		}
 		name = filepath.Base(found[0])
 	}
+	if filepath.Base(name) != name || name == journalName {
+		return nil, fmt.Errorf("%q is no pool file", name) // it would be removed with its last blob
+	}
 	path := filepath.Join(h.dir, name)
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {

@@ -233,6 +233,18 @@ func (x *machine) check(t *rapid.T) {
 			}
 		}
 	}
+	entries, err := os.ReadDir(filepath.Dir(x.home.JournalPath()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]bool{}
+	for _, e := range entries {
+		files[e.Name()] = true
+	}
+	delete(files, "journal")
+	if known := x.s.Files(); !maps.Equal(files, known) {
+		t.Fatalf("files %v, the store knows %v", files, known)
+	}
 	x.checkBytes(t)
 }
 
