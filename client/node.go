@@ -137,81 +137,37 @@ func parseRows(items wirejson.Value, fields []string) ([]Row, error) {
 // Rows yields all objects that match, in id order, a page at a time: listing
 // costs what it returns, however many objects there are. It needs a v6d daemon.
 func (c *Client) Rows(ctx context.Context, o PageOptions) iter.Seq2[Row, error] {
-	return func(yield func(Row, error) bool) {
-		if err := c.needsV6D("paged listing"); err != nil {
-			yield(Row{}, err)
-			return
-		}
-		q := protocol.PageRequest{Pattern: o.Type, Name: o.Name, Limit: uint64(max(o.Size, 0))}
-		if len(o.Fields) > 0 {
-			q.Fields = slices.Concat(rowKeys, o.Fields)
-		}
-		for {
-			var rows []Row
-			cursor, err := c.page(ctx, &q, func(items wirejson.Value) (err error) {
-				if len(o.Fields) == 0 {
-					return json.Unmarshal(items, &rows)
-				}
-				rows, err = parseRows(items, o.Fields)
-				return err
-			})
-			if err != nil {
-				yield(Row{}, err)
-				return
-			}
-			for _, r := range rows {
-				if !yield(r, nil) {
-					return
-				}
-			}
-			if cursor == "" {
-				return
-			}
-			q.Cursor = cursor
-		}
+	q := protocol.PageRequest{Pattern: o.Type, Name: o.Name, Limit: uint64(max(o.Size, 0))}
+	if len(o.Fields) > 0 {
+		q.Fields = slices.Concat(rowKeys, o.Fields)
 	}
+	return pages(ctx, c, "paged listing", q, func(items wirejson.Value) (rows []Row, err error) {
+		if len(o.Fields) > 0 {
+			return parseRows(items, o.Fields)
+		}
+		err = json.Unmarshal(items, &rows)
+		return rows, err
+	})
 }
 
 // IDs yields the ids of all objects that match, in id order: Rows without the
 // rows. It needs a v6d daemon.
 func (c *Client) IDs(ctx context.Context, o PageOptions) iter.Seq2[ID, error] {
-	return func(yield func(ID, error) bool) {
-		if err := c.needsV6D("paged listing"); err != nil {
-			yield(0, err)
-			return
-		}
-		q := protocol.PageRequest{Pattern: o.Type, Name: o.Name, Limit: uint64(max(o.Size, 0)), Fields: []string{"id"}}
-		for {
-			var ids []ID
-			cursor, err := c.page(ctx, &q, func(items wirejson.Value) error {
-				for item := range items.Elements() {
-					text, err := item.Get("id").Text()
-					if err != nil {
-						return err
-					}
-					id, err := ParseID(text)
-					if err != nil {
-						return err
-					}
-					ids = append(ids, id)
-				}
-				return nil
-			})
+	q := protocol.PageRequest{Pattern: o.Type, Name: o.Name, Limit: uint64(max(o.Size, 0)), Fields: []string{"id"}}
+	return pages(ctx, c, "paged listing", q, func(items wirejson.Value) (ids []ID, err error) {
+		for item := range items.Elements() {
+			text, err := item.Get("id").Text()
 			if err != nil {
-				yield(0, err)
-				return
+				return nil, err
 			}
-			for _, id := range ids {
-				if !yield(id, nil) {
-					return
-				}
+			id, err := ParseID(text)
+			if err != nil {
+				return nil, err
 			}
-			if cursor == "" {
-				return
-			}
-			q.Cursor = cursor
+			ids = append(ids, id)
 		}
-	}
+		return ids, nil
+	})
 }
 
 // BlobRow is one blob of a listing.
@@ -232,43 +188,46 @@ type BlobRow struct {
 // BlobRows yields all blobs, sealed or not, deleted but held ones included. It
 // needs a v6d daemon.
 func (c *Client) BlobRows(ctx context.Context) iter.Seq2[BlobRow, error] {
-	return func(yield func(BlobRow, error) bool) {
-		if err := c.needsV6D("listing blobs"); err != nil {
-			yield(BlobRow{}, err)
+	return pages(ctx, c, "listing blobs", protocol.PageRequest{Blobs: true}, func(items wirejson.Value) (rows []BlobRow, err error) {
+		err = json.Unmarshal(items, &rows)
+		return rows, err
+	})
+}
+
+// pages yields the items of all pages of a listing; what names it in the error
+// of a daemon that cannot do it.
+func pages[T any](ctx context.Context, c *Client, what string, q protocol.PageRequest, parse func(wirejson.Value) ([]T, error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		if err := c.needsV6D(what); err != nil {
+			yield(none, err)
 			return
 		}
-		q := protocol.PageRequest{Blobs: true}
-		for {
-			var rows []BlobRow
-			cursor, err := c.page(ctx, &q, func(items wirejson.Value) error { return json.Unmarshal(items, &rows) })
+		for q := q; ; { // a copy: the sequence can be walked again
+			var r protocol.PageReply
+			var list []T
+			var bad error
+			err := call(ctx, c, protocol.Page, &q, &r, func() error {
+				list, bad = parse(r.Items)
+				return nil
+			})
+			if err == nil && bad != nil {
+				err = status.Errorf(status.IOError, "the daemon's list: %w", bad)
+			}
 			if err != nil {
-				yield(BlobRow{}, err)
+				yield(none, err)
 				return
 			}
-			for _, r := range rows {
-				if !yield(r, nil) {
+			for _, item := range list {
+				if !yield(item, nil) {
 					return
 				}
 			}
-			if cursor == "" {
+			if q.Cursor = r.Cursor; q.Cursor == "" {
 				return
 			}
-			q.Cursor = cursor
 		}
 	}
-}
-
-func (c *Client) page(ctx context.Context, q *protocol.PageRequest, parse func(wirejson.Value) error) (cursor string, err error) {
-	var r protocol.PageReply
-	var bad error
-	err = call(ctx, c, protocol.Page, q, &r, func() error {
-		bad = parse(r.Items)
-		return nil
-	})
-	if err == nil && bad != nil {
-		err = status.Errorf(status.IOError, "the daemon's list: %w", bad)
-	}
-	return r.Cursor, err
 }
 
 // NewSession makes an isolated session and returns its socket: dial that to use

@@ -67,6 +67,9 @@ func Main(ctx context.Context, args []string, streams output.Streams) int {
 	if exit == status.ExitTimeout && d.global.Timeout > 0 {
 		err = (&status.Error{Code: status.Of(err), Msg: fmt.Sprintf("gave up after %v", d.global.Timeout), Err: err}).WithHint("give it more time with --timeout")
 	}
+	if errors.Is(err, client.NoMemory) && status.HintOf(err) == "" { // hints do not travel on the wire
+		err = (&status.Error{Code: status.NotEnoughMemory, Err: err}).WithHint("delete objects (`v6d du` shows what takes the memory), or start the daemon with a larger --size")
+	}
 	output.Error(streams.Err, d.global.Out.Format, d.global.Out.Color, err, exit)
 	return exit
 }

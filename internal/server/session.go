@@ -83,18 +83,9 @@ func (s *Server) newSession(ctx context.Context, plasma bool) (*session, error) 
 	return ss, nil
 }
 
-func (s *Server) listenSession(ss *session) error {
-	l, err := listenUnix(ss.socket, s.mode)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.draining.Load() { // the listeners have been closed, nobody would close this one
-		return errors.Join(status.Errorf(status.AlreadyStopped, "the daemon is stopping"), l.Close())
-	}
-	ss.listener = l
-	return nil
+func (s *Server) listenSession(ss *session) (err error) {
+	ss.listener, err = listenUnix(ss.socket, s.mode)
+	return err
 }
 
 // enter and leave count connections; the last one out of a deleted session

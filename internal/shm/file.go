@@ -227,8 +227,11 @@ func Mappers(files ...*File) map[*File][]int {
 			want[f] = fmt.Appendf(nil, " %02x:%02x %d ", dev>>8&0xfff, dev&0xff|dev>>12&0xfff00, ino)
 		}
 	}
+	if len(want) == 0 {
+		return nil
+	}
 	entries, err := os.ReadDir("/proc")
-	if err != nil || len(want) == 0 {
+	if err != nil {
 		return nil
 	}
 	pids := map[*File][]int{}

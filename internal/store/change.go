@@ -207,7 +207,7 @@ func (ss *Session) NextChunk(h *Holder, size int64) (View, error) {
 	if size == 0 {
 		return emptyView, nil
 	}
-	b, err := ss.create(h, size, false)
+	b, _, err := ss.create(h, size, false)
 	if err != nil {
 		return View{}, err
 	}
@@ -253,7 +253,7 @@ func (ss *Session) CreatePlasma(h *Holder, pid string, size, plasmaSize int64) (
 	if !ss.Plasma {
 		return View{}, wrongType(ss)
 	}
-	b, err := ss.create(h, size, false)
+	b, _, err := ss.create(h, size, false)
 	if err != nil {
 		return View{}, err
 	}

@@ -342,18 +342,8 @@ func (ss *Session) Create(h *Holder, size int64) (View, error) {
 	if size == 0 {
 		return emptyView, nil
 	}
-	b, err := ss.create(h, size, false)
-	if err != nil {
-		return View{}, err
-	}
-	return ss.viewOf(b), nil
-}
-
-// viewOf takes the lock for a view: other clients may find a new blob at once.
-func (ss *Session) viewOf(b *Blob) View {
-	ss.store.mu.Lock()
-	defer ss.store.mu.Unlock()
-	return b.view()
+	_, v, err := ss.create(h, size, false)
+	return v, err
 }
 
 // CreateAll makes several blobs, all or none.
@@ -368,7 +358,7 @@ func (ss *Session) createAll(h *Holder, sizes []int64, keep bool) ([]View, error
 			views[i] = emptyView
 			continue
 		}
-		b, err := ss.create(h, size, keep)
+		_, v, err := ss.create(h, size, keep)
 		if err != nil {
 			for _, made := range views[:i] {
 				if made.File == nil {
@@ -383,34 +373,34 @@ func (ss *Session) createAll(h *Holder, sizes []int64, keep bool) ([]View, error
 			}
 			return nil, err
 		}
-		views[i] = ss.viewOf(b)
+		views[i] = v
 	}
 	return views, nil
 }
 
 // create makes an unsealed blob. Whoever deletes it before its pages are
 // reserved must not free it: it is held meanwhile, and with keep until Unhold.
-func (ss *Session) create(h *Holder, size int64, keep bool) (*Blob, error) {
+func (ss *Session) create(h *Holder, size int64, keep bool) (*Blob, View, error) {
 	s := ss.store
 	s.mu.Lock()
 	if ss.dead {
 		s.mu.Unlock()
-		return nil, status.Errorf(status.Invalid, "session %s is gone", ss.ID)
+		return nil, View{}, status.Errorf(status.Invalid, "session %s is gone", ss.ID)
 	}
 	if size < 0 || s.usage+size > s.opts.Limit {
 		err := s.outOfMemory(size)
 		s.mu.Unlock()
-		return nil, err
+		return nil, View{}, err
 	}
 	if err := ss.pool.file.Damaged(); err != nil {
 		s.mu.Unlock()
-		return nil, err
+		return nil, View{}, err
 	}
 	off, ok := s.allocate(ss.pool, size)
 	if !ok {
 		err := s.outOfMemory(size)
 		s.mu.Unlock()
-		return nil, err
+		return nil, View{}, err
 	}
 	b := &Blob{
 		id: s.ids.Blob(), session: ss, region: ss.pool, off: off, size: size, extent: size,
@@ -439,9 +429,9 @@ func (ss *Session) create(h *Holder, size int64, keep bool) (*Blob, error) {
 		err = status.Errorf(status.NotEnoughMemory, "Failed to allocate memory of size %d: %w%s", size, err, s.topConsumers())
 	}
 	if err != nil {
-		return nil, err
+		return nil, View{}, err
 	}
-	return b, nil
+	return b, b.view(), nil
 }
 
 // reserve puts an extent on real memory. When there is none left, memory that
