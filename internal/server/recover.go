@@ -61,6 +61,11 @@ func (s *Server) recover() error {
 	if err := s.store.Start(s.journal); err != nil {
 		return err
 	}
+	// Before it serves: a daemon that crashes again and again, each time before
+	// its first round of maintenance, must not pile files up.
+	if err := s.store.Tidy(0); err != nil {
+		s.log.Warn("cannot tidy an earlier pool file", "err", err)
+	}
 	if _, ok := s.store.Session(object.RootSession); !ok {
 		if _, err := s.store.NewSession(object.RootSession, false); err != nil {
 			return err

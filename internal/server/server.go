@@ -434,7 +434,7 @@ func (s *Server) maintain(ctx context.Context) {
 	defer tick.Stop()
 	warned := false
 	for first := true; ; first = false {
-		if !first { // a daemon that crashes again and again must not pile files up
+		if !first {
 			select {
 			case <-ctx.Done():
 				return
