@@ -11,7 +11,8 @@ import (
 func TestAllocatorModel(t *testing.T) {
 	const size = 4 << 20
 	rapid.Check(t, func(t *rapid.T) {
-		a := NewAllocator(size)
+		base := rapid.Int64Range(0, 2).Draw(t, "base") * Align
+		a := NewAllocator(base, size-base)
 		type extent struct{ off, n int64 }
 		var live []extent
 		owner := make([]int, size/Align) // 0: free, else 1+id of the extent
@@ -24,7 +25,7 @@ func TestAllocatorModel(t *testing.T) {
 				if !ok {
 					return
 				}
-				if off%Align != 0 || off < 0 || off+n > size {
+				if off%Align != 0 || off < base || off+n > size {
 					t.Fatalf("extent [%d,+%d) is out of place", off, n)
 				}
 				nextID++
@@ -79,7 +80,7 @@ func TestAllocatorModel(t *testing.T) {
 			a.Free(e.off, e.n)
 		}
 		a.ReleaseSlabs()
-		if off, ok := a.Alloc(size); !ok || off != 0 {
+		if off, ok := a.Alloc(size - base); !ok || off != base {
 			t.Fatalf("after all is freed the whole cannot be had: %d %v", off, ok)
 		}
 	})
@@ -87,8 +88,10 @@ func TestAllocatorModel(t *testing.T) {
 
 // largestRun returns the bytes of the largest free run.
 func (a *Allocator) largestRun() (n int64) {
-	for _, r := range a.start {
-		n = max(n, r.n*Align)
+	for _, h := range []*heap{&a.large, &a.small} {
+		for _, r := range h.start {
+			n = max(n, r.n*Align)
+		}
 	}
 	return n
 }
@@ -104,7 +107,7 @@ func TestFragmentation(t *testing.T) {
 			limit = 4 << 20
 		}
 		size := limit + limit/8 // as fileSpace has it
-		a := NewAllocator(size)
+		a := NewAllocator(0, size)
 		type extent struct{ off, n int64 }
 		var live []extent
 		var used, lowest int64 = 0, size
@@ -140,7 +143,7 @@ func TestFragmentation(t *testing.T) {
 		}
 		// Slabs are worse off than runs: one live slot in a thousand keeps a slab
 		// from serving another size.
-		if first > smallMax && lowest < limit/2 {
+		if first > slabMax && lowest < limit/2 {
 			t.Errorf("extents from %d bytes: refused at %d of %d bytes in use", first, lowest, limit)
 		}
 		t.Logf("extents from %d bytes: %d%% of the limit were in use at worst when one was refused", first, lowest*100/limit)
@@ -158,7 +161,7 @@ func TestFragmentation(t *testing.T) {
 // class are too short.
 func TestExactFit(t *testing.T) {
 	for granules := int64(17); granules < 300; granules++ {
-		a := NewAllocator(granules * Align)
+		a := NewAllocator(0, granules*Align)
 		if _, ok := a.Alloc(granules * Align); !ok || a.Check() != nil {
 			t.Errorf("%d granules do not fit into as many: %v", granules, a.Check())
 		}

@@ -29,6 +29,7 @@ type File struct {
 
 	mu     sync.Mutex
 	backed []bool // units that hold real memory; guarded by mu
+	held   int64  // how many of them
 }
 
 func newFile(f *os.File, path string, number int32, size int64) *File {
@@ -69,13 +70,38 @@ func (h *Home) NewPoolFile(name string, number int32, limit int64) (*File, error
 func (f *File) ReservedBytes() int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var n int64
-	for u, b := range f.backed {
-		if b {
-			n += min(Unit, f.Size-int64(u)*Unit) // the last unit may be cut
-		}
+	n := f.held * Unit
+	if last := len(f.backed) - 1; last >= 0 && f.backed[last] {
+		n -= (int64(last)+1)*Unit - f.Size // the last unit may be cut
 	}
 	return n
+}
+
+// BackedFrom returns how many bytes from the first whole unit of an extent on
+// hold real memory without a gap.
+func (f *File) BackedFrom(e Extent) int64 {
+	first, last := (e.Off+Unit-1)/Unit, (e.Off+e.Size)/Unit
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	u := first
+	for u < last && f.backed[u] {
+		u++
+	}
+	return (u - first) * Unit
+}
+
+// mark notes whether units hold real memory. Called with mu held.
+func (f *File) mark(first, until int64, backed bool) {
+	for u := first; u < until; u++ {
+		if f.backed[u] == backed {
+			continue
+		}
+		if f.backed[u] = backed; backed {
+			f.held++
+		} else {
+			f.held--
+		}
+	}
 }
 
 // Reserve makes sure that an extent lies on real memory, in whole units, so
@@ -110,11 +136,21 @@ func (f *File) Reserve(e Extent, lim *Limits) error {
 			return status.Errorf(status.IOError, "reserve %d bytes of the pool: %w", size, err)
 		}
 		f.mu.Lock()
-		for u := first; u < until; u++ {
-			f.backed[u] = true
-		}
+		f.mark(first, until, true)
 		f.mu.Unlock()
 	}
+}
+
+// Prefault reserves an extent of whole units that nobody uses yet, and makes its
+// pages ready to be written to.
+func (f *File) Prefault(e Extent, lim *Limits) error {
+	if err := f.Reserve(e, lim); err != nil {
+		return err
+	}
+	if err := sys.Populate(f.File, e.Off, e.Size); err != nil && !sys.IsInvalid(err) { // older kernels cannot
+		return status.Errorf(status.IOError, "prepare %d bytes of the pool: %w", e.Size, err)
+	}
+	return nil
 }
 
 // room reports whether the file system has room for n more bytes, and for the
@@ -154,9 +190,7 @@ func (f *File) BackedUnits(e Extent, limit int64) (Extent, bool) {
 func (f *File) GiveBack(e Extent) error {
 	first, last := e.Off/Unit, (e.Off+e.Size)/Unit
 	f.mu.Lock()
-	for u := first; u < last; u++ {
-		f.backed[u] = false
-	}
+	f.mark(first, last, false)
 	f.mu.Unlock()
 	return sys.PunchHole(f.File, e.Off, e.Size)
 }

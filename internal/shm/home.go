@@ -243,14 +243,21 @@ func (h *Home) JournalPath() string {
 // Lacks returns by how much the file system is too small for need more bytes of
 // blobs, and for the journal beside them.
 func (h *Home) Lacks(need int64) int64 {
-	if h.kind == anonymous {
-		return 0
-	}
-	free, _, err := sys.FreeBytes(h.lock)
-	if err != nil {
+	free, ok := h.Free()
+	if !ok {
 		return 0
 	}
 	return max(need+margin-free, 0)
+}
+
+// Free returns the free bytes of the file system that the home lies on; ok is
+// false for anonymous memory, which has none.
+func (h *Home) Free() (free int64, ok bool) {
+	if h.kind == anonymous {
+		return 0, false
+	}
+	free, _, err := sys.FreeBytes(h.lock)
+	return free, err == nil
 }
 
 // Create makes a new, sparse pool file of the given size.

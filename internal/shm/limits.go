@@ -1,13 +1,14 @@
 package shm
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/v6d-go/v6d/internal/status"
 )
@@ -23,9 +24,15 @@ const (
 // Limits knows what the machine and the daemon's memory cgroups still allow.
 // fallocate beyond a cgroup's limit does not fail: the kernel kills the daemon.
 // So the room is looked up before pages are reserved.
+//
+// The files that tell are opened once and stay open: a daemon that has run out
+// of descriptors would otherwise find no limits.
 type Limits struct {
 	meminfo string
 	groups  []group
+
+	mu   sync.Mutex
+	open map[string]*os.File // guarded by mu
 }
 
 // group is one memory cgroup: files that hold its limit and its use.
@@ -33,7 +40,38 @@ type group struct{ dir, limit, usage string }
 
 // NewLimits finds the memory cgroups of this process, v1 and v2.
 func NewLimits() *Limits {
-	return &Limits{meminfo: "/proc/meminfo", groups: findGroups("/proc/self/cgroup", "/sys/fs/cgroup")}
+	l := &Limits{meminfo: "/proc/meminfo", groups: findGroups("/proc/self/cgroup", "/sys/fs/cgroup")}
+	_, _ = l.Available() // opens the files; what cannot be read now is asked again
+	return l
+}
+
+// Close closes the files.
+func (l *Limits) Close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for path, f := range l.open {
+		_ = f.Close() // it was only read
+		delete(l.open, path)
+	}
+}
+
+// read returns what a file of the kernel says now.
+func (l *Limits) read(path string) (string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := l.open[path]
+	if f == nil {
+		var err error
+		if f, err = os.Open(path); err != nil {
+			return "", err
+		}
+		if l.open == nil {
+			l.open = map[string]*os.File{}
+		}
+		l.open[path] = f
+	}
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<20))
+	return string(b), err
 }
 
 func findGroups(self, root string) []group {
@@ -92,18 +130,18 @@ type Availability struct {
 
 // Available returns how many bytes of pages can still be had.
 func (l *Limits) Available() (Availability, error) {
-	mem, err := memAvailable(l.meminfo)
+	mem, err := l.memAvailable()
 	if err != nil {
 		return Availability{}, err
 	}
 	a := Availability{mem, margin, "free memory of the machine"}
 	for _, g := range l.groups {
-		limit, err1 := readNumber(filepath.Join(g.dir, g.limit))
-		usage, err2 := readNumber(filepath.Join(g.dir, g.usage))
+		limit, err1 := l.readNumber(filepath.Join(g.dir, g.limit))
+		usage, err2 := l.readNumber(filepath.Join(g.dir, g.usage))
 		if err1 != nil || err2 != nil || limit < 0 {
 			continue
 		}
-		left, keep := limit-usage+reclaimable(g.dir), min(max(limit/8, margin), most)
+		left, keep := limit-usage+l.reclaimable(g.dir), min(max(limit/8, margin), most)
 		if left-keep < a.Bytes-a.Margin {
 			a = Availability{left, keep, "memory cgroup " + g.dir}
 		}
@@ -114,13 +152,13 @@ func (l *Limits) Available() (Availability, error) {
 // reclaimable returns how much of a memory cgroup's use is cache of files that
 // the kernel drops when memory is short, such as that of a file that was just
 // put. Pages of a tmpfs are not among it.
-func reclaimable(dir string) int64 {
-	b, err := os.ReadFile(filepath.Join(dir, "memory.stat"))
+func (l *Limits) reclaimable(dir string) int64 {
+	text, err := l.read(filepath.Join(dir, "memory.stat"))
 	if err != nil {
 		return 0
 	}
 	stat := map[string]int64{}
-	for line := range strings.Lines(string(b)) {
+	for line := range strings.Lines(text) {
 		if key, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
 			// v1 has its children's share only in the keys with total_.
 			key, total := strings.CutPrefix(key, "total_")
@@ -136,7 +174,7 @@ func reclaimable(dir string) int64 {
 func (l *Limits) CgroupLimit() (limit int64, dir string) {
 	limit = -1
 	for _, g := range l.groups {
-		n, err := readNumber(filepath.Join(g.dir, g.limit))
+		n, err := l.readNumber(filepath.Join(g.dir, g.limit))
 		if err == nil && n >= 0 && n < 1<<60 && (limit < 0 || n < limit) {
 			limit, dir = n, g.dir
 		}
@@ -145,12 +183,12 @@ func (l *Limits) CgroupLimit() (limit int64, dir string) {
 }
 
 // readNumber reads a cgroup file; "max" is -1.
-func readNumber(path string) (int64, error) {
-	b, err := os.ReadFile(path)
+func (l *Limits) readNumber(path string) (int64, error) {
+	text, err := l.read(path)
 	if err != nil {
 		return 0, err
 	}
-	s := strings.TrimSpace(string(b))
+	s := strings.TrimSpace(text)
 	if s == "max" {
 		return -1, nil
 	}
@@ -158,25 +196,26 @@ func readNumber(path string) (int64, error) {
 	return int64(min(u, 1<<62)), err
 }
 
-func memAvailable(path string) (int64, error) {
-	f, err := os.Open(path)
+func (l *Limits) memAvailable() (int64, error) {
+	text, err := l.read(l.meminfo)
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
-	for sc := bufio.NewScanner(f); sc.Scan(); {
+	for line := range strings.Lines(text) {
 		var kb int64
-		if n, _ := fmt.Sscanf(sc.Text(), "MemAvailable: %d kB", &kb); n == 1 {
+		if n, _ := fmt.Sscanf(line, "MemAvailable: %d kB", &kb); n == 1 {
 			return kb << 10, nil
 		}
 	}
-	return 0, errors.New("no MemAvailable in " + path)
+	return 0, errors.New("no MemAvailable in " + l.meminfo)
 }
 
 // DefaultSize returns the pool size of a daemon that was given none: half of
 // what /dev/shm, cgroup and memory allow.
 func DefaultSize() (size int64, by string) {
-	avail, err := NewLimits().Available()
+	l := NewLimits()
+	defer l.Close()
+	avail, err := l.Available()
 	if err != nil {
 		avail = Availability{1 << 30, margin, "a guess: /proc/meminfo cannot be read"}
 	}

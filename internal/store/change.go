@@ -420,10 +420,13 @@ func (ss *Session) MoveFrom(src *Session, pairs []MovePair) error {
 	return nil
 }
 
-// Trim gives memory back: zombies that only 0.24 clients hold, and the pages
+// Trim gives memory back: what was reserved ahead, zombies that only 0.24 clients hold, and the pages
 // of every free unit. It returns the bytes given back.
 func (s *Store) Trim() (int64, error) {
+	s.stepping.Lock()
+	defer s.stepping.Unlock()
 	s.mu.Lock()
+	s.resting = true
 	for b := s.zombies.first; b != nil && !s.opts.Strict; {
 		next := b.next
 		if b.strict == 0 {
@@ -470,12 +473,12 @@ func (s *Store) trimOne(r *region) (int64, error) {
 	s.mu.Lock()
 	hole, ok := shm.Extent{}, false
 	for _, e := range r.alloc.FreeUnits(1) {
-		if hole, ok = r.file.BackedUnits(shm.Extent{Off: e.Off + blobBase, Size: e.Size}, most); ok {
+		if hole, ok = r.file.BackedUnits(e, most); ok {
 			break
 		}
 	}
 	if ok {
-		ok = r.alloc.Carve(hole.Off-blobBase, hole.Size)
+		ok = r.alloc.Carve(hole.Off, hole.Size)
 	}
 	s.mu.Unlock()
 	if !ok {
@@ -483,7 +486,7 @@ func (s *Store) trimOne(r *region) (int64, error) {
 	}
 	err := r.file.GiveBack(hole)
 	s.mu.Lock()
-	r.alloc.Free(hole.Off-blobBase, hole.Size)
+	r.alloc.Free(hole.Off, hole.Size)
 	s.mu.Unlock()
 	if err != nil {
 		return 0, fmt.Errorf("give memory back: %w", err)

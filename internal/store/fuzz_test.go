@@ -49,7 +49,7 @@ func FuzzReplay(f *testing.F) {
 		for _, rec := range records(in) {
 			_ = s.Replay(rec)
 		}
-		rec := s.EndReplay()
+		rec := s.EndReplay(false)
 		before := consistent(t, s)
 		if rec.Blobs != len(before) {
 			t.Fatalf("recovered %d blobs, %d are there", rec.Blobs, len(before))
@@ -59,7 +59,7 @@ func FuzzReplay(f *testing.F) {
 		if err := s.Snapshot(next.Replay); err != nil {
 			t.Fatalf("snapshot: %v", err)
 		}
-		next.EndReplay()
+		next.EndReplay(false)
 		if after := consistent(t, next); !slices.Equal(before, after) {
 			t.Fatalf("after a snapshot %+v, before %+v", after, before)
 		}

@@ -339,7 +339,7 @@ func (s *Store) freeExtent(b *Blob) {
 	r.bytes -= b.extent
 	switch {
 	case r.alloc != nil:
-		r.alloc.Free(b.off-blobBase, b.extent)
+		r.alloc.Free(b.off, b.extent)
 	case r.kind == generationRegion && s.replaying == nil:
 		r.dead = append(r.dead, shm.Extent{Off: b.off, Size: b.extent})
 	}

@@ -22,6 +22,7 @@ type Account struct {
 	Zombies     int   `json:"zombies"`   // number of deleted blobs that are still held
 	Sessions    int   `json:"sessions"`  // number of sessions
 	Files       int   `json:"files"`     // number of pool files, earlier generations included
+	Ahead       int64 `json:"ahead"`     // part of reserved that is free at the end of a pool file
 	Earlier     int64 `json:"earlier"`   // bytes of blobs in files of earlier daemons
 	Counters          // since the start
 	PoolFileMax int64 `json:"pool_file_bytes"` // size of all pool files that are allocated from
@@ -45,6 +46,7 @@ func (s *Store) Account() Account {
 			a.PoolFileMax += r.alloc.Size()
 			a.Free += r.alloc.Size() - r.alloc.Used()
 			a.Reserved += r.file.ReservedBytes()
+			a.Ahead += r.file.BackedFrom(r.alloc.Tail())
 			used += r.alloc.Used()
 		case r.kind == generationRegion:
 			a.Earlier += r.bytes
@@ -115,6 +117,26 @@ func (b *Blob) entry() Entry {
 		ID: b.id, Session: b.session.ID, Size: b.size, Sealed: b.sealed, Deleted: b.gone, Refs: int(b.refs),
 		PID: int(b.pid), UID: int(b.uid), Created: time.Unix(b.created, 0).UTC(), Where: b.region.kind.String(), Chunk: b.chunk,
 	}
+}
+
+// Each calls fn for every live blob of a session, in no order. fn must not call
+// the store.
+func (ss *Session) Each(fn func(Entry)) {
+	for _, e := range ss.live() {
+		fn(e)
+	}
+}
+
+// live copies what is known of the live blobs, so that nothing else is done
+// under the lock.
+func (ss *Session) live() []Entry {
+	ss.store.mu.Lock()
+	defer ss.store.mu.Unlock()
+	out := make([]Entry, 0, len(ss.blobs))
+	for _, b := range ss.blobs {
+		out = append(out, b.entry())
+	}
+	return out
 }
 
 // Check verifies that the ledger balances: usage, deferred bytes and reference

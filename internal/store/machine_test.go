@@ -307,7 +307,7 @@ func (x *machine) crash(t *rapid.T) {
 	if err != nil || len(rep.Damaged) > 0 {
 		t.Fatalf("replay: %+v, %v", rep, err)
 	}
-	rec := next.EndReplay()
+	rec := next.EndReplay(false)
 	chunks := x.m.crash()
 	got := map[QueuedID]bool{}
 	for _, q := range rec.Chunks {

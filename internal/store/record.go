@@ -135,7 +135,12 @@ func (s *Store) commit(r record) error { return s.commitFor(r, nil) }
 // commitFor is commit for a connection, whose own references do not count.
 func (s *Store) commitFor(r record, h *Holder) error {
 	if j := s.journal.Load(); j != nil {
-		if err := j.Append(s.encode(r)); err != nil {
+		add := j.Append
+		switch r.kind {
+		case recDrop, recEndSession, recDoom, recQueue:
+			add = j.AppendFreeing
+		}
+		if err := add(s.encode(r)); err != nil {
 			return err
 		}
 	}

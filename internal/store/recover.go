@@ -21,7 +21,7 @@ func (s *Store) Replay(payload []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.replaying == nil {
-		s.replaying = &replay{ended: map[object.SessionID]bool{}, dropped: map[QueuedID]bool{}}
+		s.replaying = &replay{ended: map[object.SessionID]bool{}, dropped: map[QueuedID]bool{}, seals: map[int32][]placed{}}
 	}
 	switch {
 	case r.kind == recCounter:
@@ -45,6 +45,7 @@ func (s *Store) Replay(payload []byte) error {
 			return nil
 		}
 		s.openGeneration(r) // if its own record is damaged
+		s.replaying.seals[r.file] = append(s.replaying.seals[r.file], placed{r.off, r.off + r.extent, len(s.replaying.seals[r.file]), r.id})
 	case recFile:
 		s.openGeneration(r)
 	case recDrop:
@@ -62,6 +63,7 @@ func (s *Store) Replay(payload []byte) error {
 type replay struct {
 	ended   map[object.SessionID]bool
 	dropped map[QueuedID]bool
+	seals   map[int32][]placed // by file
 }
 
 // openGeneration opens the file that a record names, or whose number it has. A
@@ -95,10 +97,14 @@ type Recovered struct {
 // EndReplay completes recovery before the store is used: it drops blobs that
 // contradict each other (possible only after a damaged journal) and lists what
 // does not survive: the chunks of 0.24 streams.
-func (s *Store) EndReplay() Recovered {
+func (s *Store) EndReplay(damaged bool) Recovered {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var rec Recovered
+	var seals map[int32][]placed
+	if s.replaying != nil && damaged {
+		seals = s.replaying.seals
+	}
 	s.replaying = nil
 	s.lastFD = max(s.lastFD, s.home.HighestNumber()) // of files whose records are damaged
 	byRegion := map[*region][]*Blob{}
@@ -115,8 +121,16 @@ func (s *Store) EndReplay() Recovered {
 	slices.Sort(rec.Session)
 	for r, blobs := range byRegion {
 		slices.SortFunc(blobs, func(a, b *Blob) int { return int(a.off - b.off) })
+		for _, b := range stale(blobs, seals[r.file.Number]) {
+			rec.Lost = append(rec.Lost, b.id)
+			s.log.Error("a blob whose deletion is damaged is lost: its bytes were used again", "blob", b.id, "file", r.file.Number)
+			s.remove(b, nil)
+		}
 		var last *Blob
 		for _, b := range blobs {
+			if b.gone {
+				continue
+			}
 			if r.missing || b.off < 0 || b.size < 0 || b.size > b.extent || b.extent > r.file.Size-b.off {
 				rec.Lost = append(rec.Lost, b.id)
 				s.log.Error("a blob is lost: its pool file is gone or too short", "blob", b.id, "file", r.file.Number)
@@ -316,9 +330,16 @@ func (s *Store) Files() map[string]bool {
 func (s *Store) Tidy(budget int64) error {
 	s.mu.Lock()
 	all := s.generations(func(*region) bool { return true })
+	for _, r := range all {
+		r.tidying = r.live
+	}
 	s.mu.Unlock()
 	var errs []error
-	for _, r := range unmapped(all) {
+	all = unmapped(all)
+	// The emptiest first: should the daemon die on the way, files have become
+	// fewer, not more.
+	slices.SortFunc(all, func(a, b *region) int { return a.tidying - b.tidying })
+	for _, r := range all {
 		s.mu.Lock()
 		dead := r.dead
 		r.dead = nil
@@ -411,7 +432,6 @@ func (s *Store) relocate(b *Blob) error {
 	off, ok := int64(0), false
 	if b.unheld() && to != nil {
 		off, ok = to.alloc.Alloc(b.extent)
-		off += blobBase
 	}
 	from, size, src := b.off, b.size, b.region
 	s.mu.Unlock()
@@ -432,7 +452,7 @@ func (s *Store) relocate(b *Blob) error {
 			return nil
 		}
 	}
-	to.alloc.Free(off-blobBase, b.extent)
+	to.alloc.Free(off, b.extent)
 	if err != nil {
 		return fmt.Errorf("move blob %s out of an earlier pool file: %w", b.id, err)
 	}
@@ -444,6 +464,7 @@ func (s *Store) Shutdown() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var errs []error
+	s.limits.Close()
 	for n, r := range s.regions {
 		errs = append(errs, r.file.Close())
 		delete(s.regions, n)

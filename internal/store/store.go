@@ -62,7 +62,13 @@ type Store struct {
 	freed     chan struct{} // closed and replaced whenever memory becomes free
 	queued    map[QueuedID]struct{}
 	replaying *replay // nil but for the time of recovery
+	carved    bool    // part of a pool is out of use while it is reserved ahead
+	resting   bool    // nothing is reserved ahead until the next create
 	count     Counters
+
+	ahead     chan struct{} // wakes KeepAhead
+	stepping  sync.Mutex    // held while a step is reserved ahead; before mu
+	reserving atomic.Int32  // creates that wait for memory
 }
 
 // QueuedID names a blob or object of a session that lies in a 0.24 stream;
@@ -92,6 +98,8 @@ type region struct {
 	kind    regionKind
 	live    int   // blobs and zombies in it
 	bytes   int64 // their bytes
+	tidying int   // live as Tidy found it, its own
+	busy    bool  // something was created in it: worth reserving ahead for
 	closed  bool  // remove the file with its last blob
 	missing bool  // while recovering: the file is not there
 	dead    []shm.Extent
@@ -199,7 +207,7 @@ func New(home *shm.Home, opts Options) *Store {
 	return &Store{
 		opts: opts, home: home, limits: shm.NewLimits(), ids: opts.IDs, log: opts.Log,
 		sessions: map[object.SessionID]*Session{}, regions: map[int32]*region{},
-		queued: map[QueuedID]struct{}{},
+		queued: map[QueuedID]struct{}{}, ahead: make(chan struct{}, 1),
 	}
 }
 
@@ -266,7 +274,7 @@ func (s *Store) openPool(ss *Session) error {
 		return errors.Join(err, f.Close(), f.Remove())
 	}
 	space := (f.Size - blobBase) / shm.Align * shm.Align
-	r := &region{file: f, alloc: shm.NewAllocator(space), session: ss.ID}
+	r := &region{file: f, alloc: shm.NewAllocator(blobBase, space), session: ss.ID}
 	s.regions[number] = r
 	ss.pool = r
 	return nil
@@ -383,22 +391,16 @@ func (ss *Session) createAll(h *Holder, sizes []int64, keep bool) ([]View, error
 func (ss *Session) create(h *Holder, size int64, keep bool) (*Blob, View, error) {
 	s := ss.store
 	s.mu.Lock()
-	if ss.dead {
+	off, err := ss.place(size)
+	for errors.Is(err, status.NotEnoughMemory) && s.carved {
+		// Part of the pool is out of use while it is reserved ahead.
 		s.mu.Unlock()
-		return nil, View{}, status.Errorf(status.Invalid, "session %s is gone", ss.ID)
+		s.stepping.Lock()
+		s.stepping.Unlock() //nolint:staticcheck // only waits for the step to end
+		s.mu.Lock()
+		off, err = ss.place(size)
 	}
-	if size < 0 || s.usage+size > s.opts.Limit {
-		err := s.outOfMemory(size)
-		s.mu.Unlock()
-		return nil, View{}, err
-	}
-	if err := ss.pool.file.Damaged(); err != nil {
-		s.mu.Unlock()
-		return nil, View{}, err
-	}
-	off, ok := s.allocate(ss.pool, size)
-	if !ok {
-		err := s.outOfMemory(size)
+	if err != nil {
 		s.mu.Unlock()
 		return nil, View{}, err
 	}
@@ -413,9 +415,10 @@ func (ss *Session) create(h *Holder, size int64, keep bool) (*Blob, View, error)
 	h.unsealed[b] = struct{}{}
 	s.hold(h, b)
 	file := ss.pool.file
+	s.wantAhead(ss.pool)
 	s.mu.Unlock()
 
-	err := s.reserve(file, shm.Extent{Off: off, Size: size})
+	err = s.reserve(file, shm.Extent{Off: off, Size: size})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -434,10 +437,44 @@ func (ss *Session) create(h *Holder, size int64, keep bool) (*Blob, View, error)
 	return b, b.view(), nil
 }
 
+// place finds room for a new blob. Called with mu held.
+func (ss *Session) place(size int64) (int64, error) {
+	s := ss.store
+	if ss.dead {
+		return 0, status.Errorf(status.Invalid, "session %s is gone", ss.ID)
+	}
+	if size < 0 || s.usage+size > s.opts.Limit {
+		return 0, s.outOfMemory(size)
+	}
+	if err := ss.pool.file.Damaged(); err != nil {
+		return 0, err
+	}
+	off, ok := s.allocate(ss.pool, size)
+	if !ok {
+		return 0, s.outOfMemory(size)
+	}
+	return off, nil
+}
+
+// JournalRoom reports whether the machine, the memory cgroups and the file
+// system of the pool have room for so many more bytes beside the pool.
+func (s *Store) JournalRoom(n int64) error {
+	if err := s.limits.Room(n); err != nil {
+		return err
+	}
+	if free, ok := s.home.Free(); ok && free < n {
+		return status.Errorf(status.NotEnoughMemory, "the file system of the pool has %d KiB left, %d are needed", free>>10, n>>10).
+			WithHint("delete objects, or give it more room")
+	}
+	return nil
+}
+
 // reserve puts an extent on real memory. When there is none left, memory that
 // lies free elsewhere in the pools is given back for it, then that of zombies
 // which only 0.24 clients hold. Called without mu: it takes its time.
 func (s *Store) reserve(f *shm.File, e shm.Extent) error {
+	s.reserving.Add(1)
+	defer s.reserving.Add(-1)
 	for {
 		err := f.Reserve(e, s.limits)
 		if !errors.Is(err, status.NotEnoughMemory) {
@@ -463,9 +500,9 @@ func (s *Store) reserve(f *shm.File, e shm.Extent) error {
 func (s *Store) allocate(r *region, size int64) (int64, bool) {
 	for {
 		if off, ok := r.alloc.Alloc(size); ok {
-			return off + blobBase, true
+			return off, true
 		}
-		if !s.reclaimOne(r) {
+		if s.carved || !s.reclaimOne(r) {
 			return 0, false
 		}
 	}

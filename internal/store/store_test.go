@@ -131,7 +131,7 @@ func (k *kit) restart() Recovered {
 	k.s = New(k.home, k.options())
 	_, err := journal.Replay(k.home.JournalPath(), k.s.Replay)
 	k.must(err)
-	rec := k.s.EndReplay()
+	rec := k.s.EndReplay(false)
 	k.startJournal(k.T)
 	k.root, _ = k.s.Session(object.RootSession)
 	k.plasma, _ = k.s.Session(7)

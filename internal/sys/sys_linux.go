@@ -47,6 +47,18 @@ func Fallocate(f *os.File, off, size int64) error {
 	}
 }
 
+// Populate puts zeroed pages behind a range that Fallocate reserved: until then
+// the first write to each pays for that. It maps the range for a moment; a file
+// that someone truncated costs an error, no signal.
+func Populate(f *os.File, off, size int64) error {
+	m, err := unix.Mmap(int(f.Fd()), off, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return os.NewSyscallError("mmap", err)
+	}
+	err = unix.Madvise(m, unix.MADV_POPULATE_WRITE) // Linux 5.14
+	return errors.Join(os.NewSyscallError("madvise", err), os.NewSyscallError("munmap", unix.Munmap(m)))
+}
+
 // PunchHole gives the memory of a range back; it reads as zeros afterwards.
 func PunchHole(f *os.File, off, size int64) error {
 	for {
@@ -276,6 +288,9 @@ func OpenElsewhere(f *os.File) (bool, error) {
 func IsNoSpace(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EDQUOT)
 }
+
+// IsInvalid reports a request that this kernel does not know.
+func IsInvalid(err error) bool { return errors.Is(err, unix.EINVAL) }
 
 // SendFile sends n bytes of a file at off over a connection without copying
 // them: the socket holds the file's pages until the peer has read them.
