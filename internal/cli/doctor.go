@@ -150,7 +150,9 @@ func checkShm(dir string) finding {
 }
 
 func checkMemory() finding {
-	avail, err := shm.NewLimits().Available()
+	limits := shm.NewLimits()
+	defer limits.Close()
+	avail, err := limits.Available()
 	if err != nil {
 		return finding{"memory", "wrong", err.Error(), "mount /proc"}
 	}
@@ -158,7 +160,9 @@ func checkMemory() finding {
 }
 
 func checkCgroup() finding {
-	limit, dir := shm.NewLimits().CgroupLimit()
+	limits := shm.NewLimits()
+	defer limits.Close()
+	limit, dir := limits.CgroupLimit()
 	if limit < 0 {
 		return finding{"memory cgroup", "ok", "no limit", ""}
 	}

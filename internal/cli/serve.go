@@ -76,6 +76,8 @@ func addServeFlags(f *pflag.FlagSet) {
 	def := config.Default()
 	f.String("socket-mode", def.SocketMode, "permissions of the socket: who may open it can read and write the pool")
 	f.String("rpc-listen", def.RPCListen, "where to serve remote clients, HOST:PORT or off")
+	f.String("http-listen", def.HTTPListen, "where to serve /healthz, /readyz and /metrics, HOST:PORT or off")
+	f.Bool("pprof", false, "serve profiles at /debug/pprof of --http-listen")
 	f.String("size", "", "size of the pool, such as 4GiB (default: half of the memory)")
 	f.String("memory", def.Memory, "where the pool lies: auto, anonymous, or a folder on a tmpfs")
 	f.String("huge", def.Huge, "huge pages: auto, always or never")
@@ -150,6 +152,8 @@ func printConfig(w io.Writer, c config.Serve) error {
 	_, err := fmt.Fprintf(w, `socket: %s
 socket-mode: %q
 rpc-listen: %s
+http-listen: %s
+pprof: %v
 size: %s
 memory: %s
 huge: %s
@@ -162,7 +166,7 @@ log-format: %s
 htpasswd: %q
 compression: %v
 stream-threshold: %d
-`, c.Socket, c.SocketMode, c.RPCListen, c.Size, c.Memory, c.Huge, c.StrictReads, c.Keep, c.Fresh, c.Meta,
+`, c.Socket, c.SocketMode, c.RPCListen, c.HTTPListen, c.Pprof, c.Size, c.Memory, c.Huge, c.StrictReads, c.Keep, c.Fresh, c.Meta,
 		c.LogLevel, c.LogFormat, c.HTPasswd, c.Compression, c.StreamThreshold)
 	return err
 }
@@ -261,6 +265,9 @@ func banner(w io.Writer, r server.Report) {
 		{"pool", fmt.Sprintf("%s, %s, at %s%s", config.FormatSize(r.Size), r.SizeBy, place, why)},
 		{"huge pages", yes[r.Place.Huge]},
 		{"survives a crash", yes[r.Place.Survives]},
+	}
+	if r.HTTP != "" {
+		pairs = append(pairs, [2]string{"metrics", "http://" + r.HTTP + "/metrics"})
 	}
 	if r.Recovered+r.Objects > 0 {
 		pairs = append(pairs, [2]string{"recovered", fmt.Sprintf("%d objects, %d blobs, %s", r.Objects, r.Recovered, config.FormatSize(r.Bytes))})

@@ -29,6 +29,8 @@ type Serve struct {
 	Socket          string `mapstructure:"socket"`           // path of the IPC socket
 	SocketMode      string `mapstructure:"socket-mode"`      // octal permissions of the socket
 	RPCListen       string `mapstructure:"rpc-listen"`       // host:port, or off
+	HTTPListen      string `mapstructure:"http-listen"`      // host:port of /healthz, /readyz and /metrics, or off
+	Pprof           bool   `mapstructure:"pprof"`            // profiles on the same port
 	Size            string `mapstructure:"size"`             // pool size; empty: half of what there is
 	Memory          string `mapstructure:"memory"`           // auto, anonymous, or a folder on a tmpfs
 	Huge            string `mapstructure:"huge"`             // auto, always or never
@@ -46,7 +48,7 @@ type Serve struct {
 // Default returns the configuration of `v6d serve` without arguments.
 func Default() Serve {
 	return Serve{
-		SocketMode: "0660", RPCListen: DefaultRPC, Memory: "auto", Huge: "auto", Meta: "local",
+		SocketMode: "0660", RPCListen: DefaultRPC, HTTPListen: "off", Memory: "auto", Huge: "auto", Meta: "local",
 		LogLevel: "info", LogFormat: "text", Compression: true, StreamThreshold: 80,
 	}
 }
@@ -73,6 +75,13 @@ func (c *Serve) Validate() error {
 		if _, _, err := net.SplitHostPort(c.RPCListen); err != nil {
 			return invalid("--rpc-listen %s: want HOST:PORT or off", c.RPCListen)
 		}
+	}
+	if c.HTTPListen != "off" {
+		if _, _, err := net.SplitHostPort(c.HTTPListen); err != nil {
+			return invalid("--http-listen %s: want HOST:PORT or off", c.HTTPListen)
+		}
+	} else if c.Pprof {
+		return invalid("--pprof needs --http-listen")
 	}
 	for _, f := range []struct {
 		flag, value string

@@ -33,7 +33,8 @@ import (
 const (
 	magic  = 0x76364a31 // "v6J1"
 	header = 4 + 4 + 8 + 4
-	grow   = 2 << 20 // preallocation step: one huge page
+	grow   = 2 << 20   // preallocation step: one huge page
+	spare  = 256 << 10 // kept for records that free something
 
 	// MaxRecord bounds one record's payload.
 	MaxRecord = 1 << 30
@@ -52,6 +53,7 @@ type Journal struct {
 	off  int      // where the next record goes
 	seq  uint64
 	base int // size right after the last compaction
+	room func(int64) error
 }
 
 // Report tells what Replay found wrong.
@@ -243,9 +245,28 @@ func (j *Journal) Adopt(s *Snapshot) error {
 	return errors.Join(sys.Unmap(old), oldFile.Close())
 }
 
+// SetRoom makes the journal ask before it grows. room fails when so many more
+// bytes cannot be had. The journal asks for what it grows by and for as much as
+// it holds by then, so that there is always room to compact it.
+func (j *Journal) SetRoom(room func(bytes int64) error) {
+	if j == nil {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.room = room
+}
+
 // Append adds one record. When it returns nil the record survives the death of
 // the process.
-func (j *Journal) Append(payload []byte) error {
+func (j *Journal) Append(payload []byte) error { return j.append(payload, false) }
+
+// AppendFreeing is Append for a record that says that something is no longer
+// there: it finds room where Append does not, since otherwise nothing could be
+// deleted when there is none.
+func (j *Journal) AppendFreeing(payload []byte) error { return j.append(payload, true) }
+
+func (j *Journal) append(payload []byte, freeing bool) error {
 	if j == nil {
 		return nil
 	}
@@ -258,8 +279,18 @@ func (j *Journal) Append(payload []byte) error {
 		return status.Errorf(status.Invalid, "a change of %d bytes is too large, at most %d", len(payload), MaxRecord)
 	}
 	n := aligned(header + len(payload))
-	if j.off+n > len(j.mem) {
-		mem, err := extend(j.file, j.mem, max(j.off+n, len(j.mem)+grow))
+	need := j.off + n
+	if !freeing {
+		need += spare
+	}
+	if need > len(j.mem) {
+		size := max(need, len(j.mem)+grow)
+		if j.room != nil && !freeing {
+			if err := j.room(int64(2*size - len(j.mem))); err != nil {
+				return fmt.Errorf("no room for the journal: %w", err)
+			}
+		}
+		mem, err := extend(j.file, j.mem, size)
 		if err != nil {
 			return err
 		}

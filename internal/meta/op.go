@@ -45,13 +45,22 @@ func (t *Tree) commit(ops []op) error {
 		return nil
 	}
 	if t.journal != nil {
-		if err := t.journal.Append(t.encode(ops)); err != nil {
+		add := t.journal.Append
+		if freeing(ops) {
+			add = t.journal.AppendFreeing
+		}
+		if err := add(t.encode(ops)); err != nil {
 			return err
 		}
 	}
 	t.apply(ops)
 	t.wake()
 	return nil
+}
+
+// freeing reports whether ops only take things away.
+func freeing(ops []op) bool {
+	return !slices.ContainsFunc(ops, func(o op) bool { return o.kind != opDelete && o.kind != opUnname && o.kind != opBlobs })
 }
 
 // apply changes the tree: the only way in, for live requests and for recovery.

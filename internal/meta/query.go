@@ -266,6 +266,16 @@ func (t *Tree) Owners(id object.ID) []object.ID {
 	return slices.Clone(t.owners[id])
 }
 
+// Type returns an object's typename, "" if it is not known.
+func (t *Tree) Type(id object.ID) string {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if e := t.objects[id]; e != nil {
+		return e.typ.name
+	}
+	return ""
+}
+
 // Row is one object for listings that do not need the tree.
 type Row struct {
 	ID        object.ID

@@ -29,6 +29,7 @@ type conn struct {
 	registered bool
 	extended   bool // negotiated v6d's extensions; status reads a copy
 	closing    bool // hang up after this reply
+	refused    bool // the last request was answered with an error
 	failed     error
 
 	members   []wirejson.Member
@@ -166,11 +167,24 @@ func (c *conn) dispatch(ctx context.Context, frame []byte) {
 	case !c.registered && !h.early:
 		c.replyError(notRegistered(typ))
 	default:
-		h.serve(ctx, c)
+		c.answer(ctx, h)
 	}
 	if cap(c.members) > 4096 {
 		c.members = nil
 	}
+}
+
+// answer runs a request's handler, and times it when somebody can ask for that.
+func (c *conn) answer(ctx context.Context, h *handler) {
+	t := c.srv.timings[h]
+	if t == nil {
+		h.serve(ctx, c)
+		return
+	}
+	start := time.Now()
+	c.refused = false
+	h.serve(ctx, c)
+	t.add(time.Since(start), c.refused || c.failed != nil)
 }
 
 func notRegistered(typ []byte) error {
@@ -233,6 +247,7 @@ func (c *conn) fail(err error) {
 // replyError answers with an error. Descriptors that the failed reply would
 // have promised count as not delivered.
 func (c *conn) replyError(err error) {
+	c.refused = true
 	for _, f := range c.promised {
 		delete(c.delivered, f.Number)
 	}

@@ -273,6 +273,9 @@ func TestHangUpInEveryRequest(t *testing.T) {
 			c.write(full[:cut])
 			c.net.(*net.TCPConn).SetLinger(0)
 			c.close()
+			if cut == len(full) { // what the whole request deletes must not be renewed too early
+				waitStatus(t, d, "the request to end", func(st server.Status) bool { return len(st.Connections) == 3 })
+			}
 		}
 	}
 	s.c.send("drop_stream_request", "id", s.stream) // a chunk belongs to its stream

@@ -58,13 +58,9 @@ func (s *Server) recover() error {
 			return err
 		}
 	}
+	s.journal.SetRoom(s.store.JournalRoom)
 	if err := s.store.Start(s.journal); err != nil {
 		return err
-	}
-	// Before it serves: a daemon that crashes again and again, each time before
-	// its first round of maintenance, must not pile files up.
-	if err := s.store.Tidy(0); err != nil {
-		s.log.Warn("cannot tidy an earlier pool file", "err", err)
 	}
 	if _, ok := s.store.Session(object.RootSession); !ok {
 		if _, err := s.store.NewSession(object.RootSession, false); err != nil {
@@ -111,7 +107,11 @@ func (s *Server) removeRemains() error {
 	keep := s.store.Files()
 	keep["journal"] = true
 	removed, err := s.home.RemoveOthers(keep)
-	if len(removed) > 0 {
+	if len(removed) > 0 && s.noJournal {
+		lost := "pool files " + strings.Join(removed, ", ") + ": the journal beside them is empty or gone"
+		s.report.Lost = append(s.report.Lost, lost)
+		s.log.Error("an earlier pool is lost: its journal is empty or gone", "files", removed)
+	} else if len(removed) > 0 {
 		s.log.Info("removed files that no journal knows", "files", removed)
 	}
 	return err
@@ -123,13 +123,14 @@ func (s *Server) replay(path string) error {
 		return err
 	}
 	if rep.Records == 0 && len(rep.Damaged) == 0 {
+		s.noJournal = true
 		return nil
 	}
 	for _, g := range rep.Damaged {
 		s.log.Error("the journal is damaged; what was recorded there is lost", "offset", g.Off, "bytes", g.Size, "torn_end", g.Torn)
 	}
 	s.report.Damage = append(s.report.Damage, rep.Damaged...)
-	rec := s.store.EndReplay()
+	rec := s.store.EndReplay(len(rep.Damaged) > 0)
 	for id := range s.sessions {
 		if _, ok := s.store.Session(id); !ok {
 			delete(s.sessions, id)

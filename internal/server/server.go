@@ -60,14 +60,17 @@ type Server struct {
 
 	ipc   net.Listener
 	rpc   net.Listener // nil when off
+	http  net.Listener // nil when off
 	mode  os.FileMode
 	group *errgroup.Group
 
-	mu       sync.Mutex
-	sessions map[object.SessionID]*session // guarded by mu
-	conns    map[*conn]struct{}            // guarded by mu
-	draining atomic.Bool
-	requests atomic.Uint64
+	mu        sync.Mutex
+	sessions  map[object.SessionID]*session // guarded by mu
+	conns     map[*conn]struct{}            // guarded by mu
+	draining  atomic.Bool
+	requests  atomic.Uint64
+	noJournal bool                 // nothing told what an earlier daemon left
+	timings   map[*handler]*timing // nil unless somebody can ask for metrics
 }
 
 // Report tells what a start found and made, for people.
@@ -78,6 +81,7 @@ type Report struct {
 	Socket       string        `json:"socket"`
 	RPC          string        `json:"rpc"` // host:port, or "" when off
 	RPCNote      string        `json:"rpc_note,omitempty"`
+	HTTP         string        `json:"http,omitempty"` // host:port of health checks and metrics
 	Recovered    int           `json:"recovered_blobs"`
 	Objects      int           `json:"recovered_objects"`
 	Bytes        int64         `json:"recovered_bytes"`
@@ -138,6 +142,14 @@ func New(o Options) (_ *Server, err error) {
 			s.rpc.Close()
 		}
 	}()
+	if err = s.listenHTTP(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil && s.http != nil {
+			s.http.Close()
+		}
+	}()
 	s.home, err = shm.OpenHome(shm.HomeOptions{
 		Memory: s.cfg.Memory, Huge: s.cfg.Huge, Socket: s.cfg.Socket, Size: size, Fresh: s.cfg.Fresh,
 	})
@@ -172,7 +184,9 @@ func (s *Server) noteSpace(size int64) {
 // noteCgroup compares the pool with the daemon's memory cgroup: all pool pages
 // are charged to it.
 func (s *Server) noteCgroup(size int64) {
-	limit, dir := shm.NewLimits().CgroupLimit()
+	limits := shm.NewLimits()
+	defer limits.Close()
+	limit, dir := limits.CgroupLimit()
 	if need := size + size/8 + 256<<20; limit >= 0 && limit < need {
 		s.report.CgroupNote = fmt.Sprintf("memory cgroup %s allows %s; a pool of %s needs %s: larger puts will be refused",
 			dir, config.FormatSize(limit), config.FormatSize(size), config.FormatSize(need))
@@ -314,6 +328,12 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	}
 	s.mu.Unlock()
 	maintenance, stopMaintenance := context.WithCancel(connCtx)
+	httpCtx, stopHTTP := context.WithCancel(context.WithoutCancel(ctx)) // it tells that the daemon drains
+	defer stopHTTP()
+	if s.http != nil {
+		s.group.Go(func() error { return s.serveHTTP(httpCtx) })
+	}
+	s.group.Go(func() error { s.store.KeepAhead(maintenance); return nil })
 	s.group.Go(func() error { s.maintain(maintenance); return nil })
 	if ready != nil {
 		ready()
@@ -322,6 +342,7 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	s.log.Info("stopping", "connections", s.connections())
 	stopMaintenance()
 	s.drain(cancel)
+	stopHTTP()
 	err := s.group.Wait()
 	return errors.Join(err, s.close())
 }
@@ -428,18 +449,17 @@ func (s *Server) forget(c *conn) {
 }
 
 // maintain compacts the journal, tidies earlier pool files and looks after the
-// pool's files.
+// pool's files. It begins a second after the start: a daemon that crashes again
+// and again, sooner than that, leaves the files as they are and adds none.
 func (s *Server) maintain(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	warned := false
-	for first := true; ; first = false {
-		if !first {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
 		}
 		if s.journal.WantsCompaction() {
 			if err := s.compact(); err != nil {

@@ -57,6 +57,9 @@ func (m *model) step(s step) *call {
 	case s.op == "close":
 		for _, st := range m.streams {
 			if st.pulledBy[s.client] {
+				if st.reading.IsBlob() { // nobody pulls again, which would free it
+					m.free(st.reading)
+				}
 				m.drop(st)
 			}
 		}

@@ -362,6 +362,11 @@ func (t *Table) Close(h *store.Holder) {
 	var garbage []object.ID
 	for _, st := range t.streams {
 		if _, ok := st.readers[h]; ok {
+			// Nobody pulls again, which would free it. Objects stay: somebody made
+			// them, and can see and delete them.
+			if st.reading.IsBlob() {
+				garbage = append(garbage, st.reading)
+			}
 			garbage = append(garbage, t.drop(st)...)
 		}
 	}
