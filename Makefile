@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X github.com/v6d-go/v6d/internal/cli.Version=$(VERSION)
 FUZZTIME ?= 10s
 LINT := .tools/golangci-lint
 
-.PHONY: bench help build demo test unit race scripts fuzz fuzz-smoke interop interop-once recovery lint gen check-gen clean
+.PHONY: allocs bench bench-full bench-compare faults help build demo test unit race scripts fuzz fuzz-smoke interop interop-once recovery lint gen check-gen clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,13 +18,16 @@ build: ## build bin/v6d, static
 demo: build ## the main job, end to end, on the embedded defaults
 	scripts/demo.sh
 
-test: build race fuzz-smoke interop-once ## everything: unit, race, scripts, fuzz seeds, the real clients
+test: build race allocs fuzz-smoke interop-once ## everything: unit, race, scripts, fuzz seeds, the real clients
 
 unit: ## unit tests without the race detector
 	go test ./...
 
 race: interop-venv ## all Go tests, scripts and recovery included, under the race detector
 	go test -race -shuffle=on -timeout 15m ./...
+
+allocs: ## what hot requests allocate, without the race detector
+	go test -count=1 -run Allocate ./internal/server
 
 fuzz-smoke: ## each fuzz target for a few seconds
 	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
@@ -62,5 +65,17 @@ check-gen: gen ## generated files are as committed
 clean: ## remove what the build made
 	rm -rf bin dist .tools .interop
 
-bench: build ## measure, side by side with the reference daemon, and print a table
-	go run ./bench -vineyardd "$$(ls .interop/venv/lib/python3.11/site-packages/vineyard/bdist/vineyardd 2>/dev/null || true)"
+bench: build interop-venv ## measure, side by side with the reference daemon (under 5 minutes)
+	go run ./bench run $(BENCHFLAGS)
+
+bench-full: build bench-peers ## all sizes, and the peers; writes docs/benchmarks.md (half an hour)
+	go run ./bench run -full -doc docs/benchmarks.md -json bench/latest.json $(BENCHFLAGS)
+
+bench-compare: ## the ratios of two saved runs: make bench-compare OLD=a.json NEW=b.json
+	go run ./bench compare $(OLD) $(NEW)
+
+bench-peers: interop-venv
+	bench/peers.sh
+
+faults: ## the fault harness, its crowd for two minutes
+	V6D_FAULT_SECONDS=120 go test -count=1 -timeout 30m -v ./interop/faults

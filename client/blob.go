@@ -362,6 +362,7 @@ func (c *Client) sendPayload(b []byte) error {
 	if err != nil {
 		return err
 	}
+	defer w.Close()
 	if _, err := w.Write(b); err != nil {
 		return err
 	}

@@ -86,14 +86,15 @@ func (t *Tree) AppendObjects(ctx context.Context, b []byte, ids []object.ID, wai
 			}
 			seen[id] = struct{}{}
 		}
-		b = t.appendListed(b, start, id)
+		b = t.appendListed(b, start, id, t.objects[id])
 	}
 	return closeMap(b, start), nil
 }
 
-// appendListed appends `"o…":tree` for one id, with the brace or comma before
-// it, or nothing. Called with mu held for reading.
-func (t *Tree) appendListed(b []byte, start int, id object.ID) []byte {
+// appendListed appends `"o…":tree` for one blob, or one object and its entry,
+// with the brace or comma before it, or nothing. Called with mu held for
+// reading.
+func (t *Tree) appendListed(b []byte, start int, id object.ID, e *entry) []byte {
 	mark := len(b)
 	if mark == start {
 		b = append(b, '{')
@@ -110,7 +111,6 @@ func (t *Tree) appendListed(b []byte, start int, id object.ID) []byte {
 		}
 		return appendBlob(b, id, t.opts.Instance, size)
 	}
-	e := t.objects[id]
 	if e == nil {
 		return b[:mark]
 	}
@@ -168,6 +168,9 @@ func (m matcher) match(s string) bool {
 	return Glob(m.glob, s)
 }
 
+// maxGrow is the most memory, in bytes, that a list takes before it needs it.
+const maxGrow = 64 << 20
+
 // AppendList appends the trees of at most limit objects whose typename matches,
 // in id order, then sealed blobs if the pattern, as a glob, matches theirs.
 func (t *Tree) AppendList(b []byte, pattern string, regex bool, limit uint64) []byte {
@@ -176,13 +179,18 @@ func (t *Tree) AppendList(b []byte, pattern string, regex bool, limit uint64) []
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	n := uint64(0)
-	for id := range t.byType(m, 0) {
+	all, there := t.byType(m, 0)
+	for e := range all {
 		if n >= limit {
 			break
 		}
 		before := len(b)
-		if b = t.appendListed(b, start, id); len(b) > before {
+		if b = t.appendListed(b, start, e.id, e); len(b) > before {
 			n++
+		}
+		if n == 64 { // the rest will not be much different
+			rest := min(limit, there) - n
+			b = slices.Grow(b, int(min(rest*uint64((len(b)-start)/60), maxGrow)))
 		}
 	}
 	if n < limit && Glob(pattern, BlobType) {
@@ -193,7 +201,7 @@ func (t *Tree) AppendList(b []byte, pattern string, regex bool, limit uint64) []
 				break
 			}
 			before := len(b)
-			if b = t.appendListed(b, start, id); len(b) > before {
+			if b = t.appendListed(b, start, id, nil); len(b) > before {
 				n++
 			}
 		}
@@ -201,22 +209,24 @@ func (t *Tree) AppendList(b []byte, pattern string, regex bool, limit uint64) []
 	return closeMap(b, start)
 }
 
-// byType yields the ids above after of all objects whose typename matches, in
-// ascending order. Called with mu held for reading.
-func (t *Tree) byType(m matcher, after object.ID) func(func(object.ID) bool) {
+// byType yields the objects above after whose typename matches, in the order of
+// their ids, and tells how many have such a typename. Called with mu held for
+// reading.
+func (t *Tree) byType(m matcher, after object.ID) (all func(func(*entry) bool), there uint64) {
 	var sets []*typeIndex
 	for _, ti := range t.types {
 		if ti.ids.live > 0 && m.match(ti.name) {
 			sets = append(sets, ti)
+			there += uint64(ti.ids.live)
 		}
 	}
-	return func(yield func(object.ID) bool) {
+	all = func(yield func(*entry) bool) {
 		switch {
 		case len(sets) == 0:
 			return
 		case len(sets) == len(t.types):
 			for _, id := range t.all.ids[t.all.search(after+1):] {
-				if t.objects[id] != nil && !yield(id) {
+				if e := t.objects[id]; e != nil && !yield(e) {
 					return
 				}
 			}
@@ -238,11 +248,12 @@ func (t *Tree) byType(m matcher, after object.ID) func(func(object.ID) bool) {
 			}
 			id := sets[best].ids.ids[heads[best]]
 			heads[best]++
-			if e := t.objects[id]; e != nil && e.typ == sets[best] && !yield(id) {
+			if e := t.objects[id]; e != nil && e.typ == sets[best] && !yield(e) {
 				return
 			}
 		}
 	}
+	return all, there
 }
 
 // IsPersistent reports whether an object is visible to the cluster.
@@ -307,8 +318,9 @@ func (t *Tree) Page(pattern, nameGlob string, after object.ID, limit int, idsOnl
 	for name, id := range t.names {
 		byID[id] = append(byID[id], name)
 	}
-	for id := range t.byType(m, after) {
-		names := byID[id]
+	all, _ := t.byType(m, after)
+	for e := range all {
+		names := byID[e.id]
 		if nameGlob != "" && !slices.ContainsFunc(names, func(n string) bool { return Glob(nameGlob, n) }) {
 			continue
 		}
@@ -316,11 +328,11 @@ func (t *Tree) Page(pattern, nameGlob string, after object.ID, limit int, idsOnl
 			return rows, true
 		}
 		if idsOnly {
-			rows = append(rows, Row{ID: id})
+			rows = append(rows, Row{ID: e.id})
 			continue
 		}
 		slices.Sort(names)
-		rows = append(rows, t.row(t.objects[id], names))
+		rows = append(rows, t.row(e, names))
 	}
 	return rows, false
 }

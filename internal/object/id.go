@@ -81,11 +81,11 @@ func (i InstanceID) String() string { return "i" + strconv.FormatUint(uint64(i),
 
 func appendHex(b []byte, prefix byte, v uint64) []byte {
 	const digits = "0123456789abcdef"
-	b = append(b, prefix)
-	for shift := 60; shift >= 0; shift -= 4 {
-		b = append(b, digits[v>>shift&15])
+	text := [17]byte{prefix}
+	for i := range 16 {
+		text[16-i] = digits[v>>(4*i)&15]
 	}
-	return b
+	return append(b, text[:]...)
 }
 
 // ParseID reads the text form of an id: "o" and exactly 16 hex digits.

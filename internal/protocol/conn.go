@@ -39,7 +39,9 @@ var ErrFrameTooLong = errors.New("frame is too long")
 // and the deadlines.
 type Conn struct {
 	net.Conn
-	unix     *net.UnixConn
+	unix     *net.UnixConn // nil over TCP, and when calls block
+	local    bool          // a UNIX socket
+	blocking bool
 	raw      syscall.RawConn
 	max      uint64
 	readSome bool // may read past a frame; false where descriptors can follow
@@ -52,6 +54,32 @@ type Conn struct {
 // a client sends are dropped by the kernel.
 func NewServerConn(c net.Conn) *Conn { return newConn(c, MaxRequest, true) }
 
+// NewBlockingConn is NewServerConn for a UNIX connection whose calls block their
+// thread: fewer steps between the client and us, at the price of a thread. It
+// takes u over.
+func NewBlockingConn(u *net.UnixConn) (*Conn, error) {
+	peer := u.RemoteAddr()
+	f, err := sys.Blocking(u)
+	if err != nil {
+		return nil, err
+	}
+	c := newConn(fileConn{f, peer}, MaxRequest, true)
+	c.local, c.blocking = true, true
+	return c, nil
+}
+
+// fileConn makes a net.Conn of a connected socket that is a file.
+type fileConn struct {
+	*os.File
+	peer net.Addr
+}
+
+// LocalAddr implements net.Conn.
+func (c fileConn) LocalAddr() net.Addr { return c.peer }
+
+// RemoteAddr implements net.Conn.
+func (c fileConn) RemoteAddr() net.Addr { return c.peer }
+
 // NewClientConn wraps a dialled connection. On UNIX sockets it never reads past
 // a frame, since a descriptor may follow. Replies have no length limit.
 func NewClientConn(c net.Conn) *Conn {
@@ -61,7 +89,7 @@ func NewClientConn(c net.Conn) *Conn {
 
 func newConn(c net.Conn, maxFrame uint64, readAheadOK bool) *Conn {
 	pc := &Conn{Conn: c, max: maxFrame, readSome: readAheadOK}
-	pc.unix, _ = c.(*net.UnixConn)
+	pc.unix, pc.local = c.(*net.UnixConn)
 	if sc, ok := c.(syscall.Conn); ok {
 		pc.raw, _ = sc.SyscallConn()
 	}
@@ -70,10 +98,10 @@ func newConn(c net.Conn, maxFrame uint64, readAheadOK bool) *Conn {
 }
 
 // IsUnix reports whether descriptors can travel on this connection.
-func (c *Conn) IsUnix() bool { return c.unix != nil }
+func (c *Conn) IsUnix() bool { return c.local }
 
 func (c *Conn) quickAck() {
-	if c.unix == nil && c.raw != nil {
+	if !c.local && c.raw != nil {
 		_ = sys.SetQuickAck(c.raw) // a missing option costs speed only
 	}
 }
@@ -168,10 +196,10 @@ func EndFrame(b []byte, start int) []byte {
 
 // SendFD sends one data byte and a descriptor, after the reply that promised it.
 func (c *Conn) SendFD(f *os.File) error {
-	if c.unix == nil {
+	if !c.local || c.raw == nil {
 		return errors.New("a descriptor cannot travel over TCP")
 	}
-	return sys.SendFD(c.unix, fdByte, f)
+	return sys.SendFD(c.raw, fdByte, f)
 }
 
 // RecvFD receives a descriptor that the last reply promised.
@@ -187,4 +215,18 @@ func (c *Conn) RecvFD() (*os.File, error) {
 func (c *Conn) Raw() syscall.RawConn { return c.raw }
 
 // Interrupt makes pending and later reads and writes fail.
-func (c *Conn) Interrupt() { _ = c.SetDeadline(time.Unix(1, 0)) }
+func (c *Conn) Interrupt() {
+	if c.blocking {
+		_ = sys.Shutdown(c.raw)
+		return
+	}
+	_ = c.SetDeadline(time.Unix(1, 0))
+}
+
+// Close closes the connection. Reads and writes under way fail.
+func (c *Conn) Close() error {
+	if c.blocking {
+		_ = sys.Shutdown(c.raw) // the peer may have hung up
+	}
+	return c.Conn.Close()
+}

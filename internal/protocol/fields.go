@@ -305,9 +305,17 @@ func numbered(members []wirejson.Member, add func(wirejson.Value) error) error {
 	if n > uint64(len(members)) {
 		return fmt.Errorf("num is %d, but only %d keys are given", n, len(members))
 	}
-	values := make([]wirejson.Value, n)
+	var few [16]wirejson.Value
+	values := few[:min(n, uint64(len(few)))]
+	if n > uint64(len(few)) {
+		values = make([]wirejson.Value, n)
+	}
 	for i := range members {
-		idx, err := strconv.ParseUint(string(members[i].Key), 10, 64)
+		key := members[i].Key
+		if len(key) == 0 || key[0] < '0' || key[0] > '9' {
+			continue
+		}
+		idx, err := strconv.ParseUint(string(key), 10, 64)
 		if err == nil && idx < n {
 			values[idx] = members[i].Value
 		}

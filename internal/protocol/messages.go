@@ -94,6 +94,15 @@ type (
 	}
 )
 
+// Reset empties a request for its next use; the memory of its list is kept.
+func (q *GetBuffersRequest) Reset() { *q = GetBuffersRequest{IDs: q.IDs[:0]} }
+
+// Reset empties a reply for its next use; the memory of its lists is kept.
+func (r *GetBuffersReply) Reset() { *r = GetBuffersReply{Payloads: r.Payloads[:0], FDs: r.FDs[:0]} }
+
+// Reset empties a request for its next use; the memory of its list is kept.
+func (q *GetDataRequest) Reset() { *q = GetDataRequest{IDs: q.IDs[:0]} }
+
 var (
 	CreateBuffer     = Define[SizeRequest, CreateBufferReply]("create_buffer_request", "create_buffer_reply", "create an unsealed blob")
 	CreateBuffers    = Define[CreateBuffersRequest, CreateBuffersReply]("create_buffers_request", "create_buffers_reply", "create several unsealed blobs, all or none")

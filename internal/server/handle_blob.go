@@ -108,7 +108,7 @@ func createBuffers(_ context.Context, c *conn, q *protocol.CreateBuffersRequest,
 		return err
 	}
 	fillCreated(r, views)
-	r.Payloads, r.FDs = c.payloads(views)
+	r.Payloads, r.FDs = c.payloads(nil, nil, views)
 	return nil
 }
 
@@ -192,11 +192,14 @@ func getBuffers(_ context.Context, c *conn, q *protocol.GetBuffersRequest, r *pr
 	if err := checkCount(len(q.IDs)); err != nil {
 		return err
 	}
-	views, err := c.ss.blobs.Get(c.holder, q.IDs, q.Unsafe)
+	views, err := c.ss.blobs.Get(c.views[:0], c.holder, q.IDs, q.Unsafe)
 	if err != nil {
 		return err
 	}
-	r.Payloads, r.FDs = c.payloads(views)
+	r.Payloads, r.FDs = c.payloads(r.Payloads, r.FDs, views)
+	if c.views = views; cap(views) > keepViews {
+		c.views, q.IDs, r.Payloads, r.FDs = nil, nil, nil, nil
+	}
 	return nil
 }
 
@@ -254,7 +257,7 @@ func plasmaGet(_ context.Context, c *conn, q *protocol.PlasmaGetRequest, r *prot
 			ids = append(ids, id)
 		}
 	}
-	views, err := c.ss.blobs.Get(c.holder, ids, q.Unsafe)
+	views, err := c.ss.blobs.Get(nil, c.holder, ids, q.Unsafe)
 	if err != nil {
 		return err
 	}

@@ -196,6 +196,7 @@ func (c *conn) sendCompressed(views []store.View) error {
 	if err != nil {
 		return err
 	}
+	defer enc.Close()
 	for _, v := range views {
 		if v.Size == 0 {
 			continue

@@ -27,7 +27,8 @@ func handle[Q, R any](d *protocol.Def[Q, R], fn func(ctx context.Context, c *con
 	pool := sync.Pool{New: func() any { return new(pair) }}
 	return route(d.Request, func(ctx context.Context, c *conn) {
 		p := pool.Get().(*pair)
-		*p = pair{}
+		reset(&p.q)
+		reset(&p.r)
 		err := d.DecodeRequest(c.members, &p.q)
 		if err == nil {
 			err = fn(ctx, c, &p.q, &p.r)
@@ -48,16 +49,30 @@ func handle[Q, R any](d *protocol.Def[Q, R], fn func(ctx context.Context, c *con
 // handleRaw routes a message whose answer is more, or less, than one frame: fn
 // writes it itself, or returns an error before it has written anything.
 func handleRaw[Q, R any](d *protocol.Def[Q, R], fn func(ctx context.Context, c *conn, q *Q) error) *handler {
+	pool := sync.Pool{New: func() any { return new(Q) }}
 	return route(d.Request, func(ctx context.Context, c *conn) {
-		var q Q
-		err := d.DecodeRequest(c.members, &q)
+		q := pool.Get().(*Q)
+		reset(q)
+		err := d.DecodeRequest(c.members, q)
 		if err == nil {
-			err = fn(ctx, c, &q)
+			err = fn(ctx, c, q)
 		}
 		if err != nil && c.failed == nil {
 			c.replyError(err)
 		}
+		pool.Put(q)
 	})
+}
+
+// reset empties a message that was used before. Those of hot requests keep the
+// memory of their lists.
+func reset[T any](m *T) {
+	if r, ok := any(m).(interface{ Reset() }); ok {
+		r.Reset()
+		return
+	}
+	var zero T
+	*m = zero
 }
 
 func route(request string, serve func(context.Context, *conn)) *handler {

@@ -69,6 +69,8 @@ type Server struct {
 	conns     map[*conn]struct{}            // guarded by mu
 	draining  atomic.Bool
 	requests  atomic.Uint64
+	threads   atomic.Int64 // local connections with a thread of their own
+	parked    parked
 	noJournal bool                 // nothing told what an earlier daemon left
 	timings   map[*handler]*timing // nil unless somebody can ask for metrics
 }
@@ -429,7 +431,8 @@ func (s *Server) accept(ctx context.Context, l net.Listener, ss *session) error 
 		s.mu.Lock()
 		if s.draining.Load() {
 			s.mu.Unlock()
-			nc.Close()
+			c.exit()
+			c.pc.Close()
 			continue
 		}
 		s.conns[c] = struct{}{}

@@ -72,7 +72,7 @@ func (x *machine) actions() map[string]func(*rapid.T) {
 		h, ss := x.holder(t)
 		ids, unsafe := x.someBlobs(t, h), rapid.Bool().Draw(t, "unsafe")
 		expect, ok := x.found(h, ids, unsafe)
-		views, err := ss.Get(h.h, ids, unsafe)
+		views, err := ss.Get(nil, h.h, ids, unsafe)
 		if !ok {
 			want(t, "get", err, status.ObjectNotSealed)
 			return

@@ -106,13 +106,12 @@ func (s *Store) settle(b *Blob) {
 	}
 }
 
-// Get locates blobs and takes references for h. Unknown ids are left out. One
-// unsealed blob fails the whole request unless unsafe.
-func (ss *Session) Get(h *Holder, ids []object.ID, unsafe bool) ([]View, error) {
+// Get locates blobs and takes references for h; it appends their views. Unknown
+// ids are left out. One unsealed blob fails the whole request unless unsafe.
+func (ss *Session) Get(views []View, h *Holder, ids []object.ID, unsafe bool) ([]View, error) {
 	s := ss.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	views := make([]View, 0, len(ids))
 	for _, id := range ids {
 		switch b := ss.blobs[id]; {
 		case id == object.EmptyBlob:

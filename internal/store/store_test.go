@@ -46,7 +46,7 @@ func (k *kit) sealed(h *Holder, ss *Session, size int64) View {
 
 func (k *kit) get(h *Holder, ss *Session, id object.ID) View {
 	k.Helper()
-	views, err := ss.Get(h, []object.ID{id}, false)
+	views, err := ss.Get(nil, h, []object.ID{id}, false)
 	k.must(err)
 	if len(views) != 1 {
 		k.Fatalf("blob %s is not there", id)

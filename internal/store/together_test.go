@@ -74,7 +74,7 @@ func TestTogether(t *testing.T) {
 					// Its own reading of it has ended with that.
 					held = slices.DeleteFunc(held, func(v View) bool { return v.ID == id })
 				default:
-					views, err := k.root.Get(h, []object.ID{ids[r.IntN(len(ids))], ids[r.IntN(len(ids))]}, false)
+					views, err := k.root.Get(nil, h, []object.ID{ids[r.IntN(len(ids))], ids[r.IntN(len(ids))]}, false)
 					if err != nil {
 						t.Error(err)
 						return

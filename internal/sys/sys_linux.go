@@ -30,30 +30,50 @@ func Memfd(name string, size int64) (*os.File, error) {
 	return f, nil
 }
 
+// with calls fn with a file's descriptor, which stays this file's until fn
+// returns, whoever closes the file meanwhile.
+func with(f *os.File, fn func(fd int) error) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var ferr error
+	err = raw.Control(func(fd uintptr) { ferr = fn(int(fd)) })
+	return errors.Join(err, ferr)
+}
+
 // SealSize forbids that a memfd is ever resized.
 func SealSize(f *os.File) error {
-	_, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW)
-	return os.NewSyscallError("fcntl(F_ADD_SEALS)", err)
+	return with(f, func(fd int) error {
+		_, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW)
+		return os.NewSyscallError("fcntl(F_ADD_SEALS)", err)
+	})
 }
 
 // Fallocate reserves real memory for a range of a file: later writes to it
 // cannot fail for want of space.
 func Fallocate(f *os.File, off, size int64) error {
-	for {
-		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, off, size)
-		if !errors.Is(err, unix.EINTR) {
-			return os.NewSyscallError("fallocate", err)
+	return fallocate(f, unix.FALLOC_FL_KEEP_SIZE, off, size)
+}
+
+func fallocate(f *os.File, mode uint32, off, size int64) error {
+	return with(f, func(fd int) error {
+		for {
+			err := unix.Fallocate(fd, mode, off, size)
+			if !errors.Is(err, unix.EINTR) {
+				return os.NewSyscallError("fallocate", err)
+			}
 		}
-	}
+	})
 }
 
 // Populate puts zeroed pages behind a range that Fallocate reserved: until then
 // the first write to each pays for that. It maps the range for a moment; a file
 // that someone truncated costs an error, no signal.
 func Populate(f *os.File, off, size int64) error {
-	m, err := unix.Mmap(int(f.Fd()), off, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	m, err := mmap(f, off, size, unix.PROT_READ|unix.PROT_WRITE)
 	if err != nil {
-		return os.NewSyscallError("mmap", err)
+		return err
 	}
 	err = unix.Madvise(m, unix.MADV_POPULATE_WRITE) // Linux 5.14
 	return errors.Join(os.NewSyscallError("madvise", err), os.NewSyscallError("munmap", unix.Munmap(m)))
@@ -61,12 +81,7 @@ func Populate(f *os.File, off, size int64) error {
 
 // PunchHole gives the memory of a range back; it reads as zeros afterwards.
 func PunchHole(f *os.File, off, size int64) error {
-	for {
-		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE|unix.FALLOC_FL_PUNCH_HOLE, off, size)
-		if !errors.Is(err, unix.EINTR) {
-			return os.NewSyscallError("fallocate(PUNCH_HOLE)", err)
-		}
-	}
+	return fallocate(f, unix.FALLOC_FL_KEEP_SIZE|unix.FALLOC_FL_PUNCH_HOLE, off, size)
 }
 
 // Map maps size bytes of a file, shared. The mapping outlives the file.
@@ -75,8 +90,16 @@ func Map(f *os.File, size int, writable bool) ([]byte, error) {
 	if writable {
 		prot |= unix.PROT_WRITE
 	}
-	b, err := unix.Mmap(int(f.Fd()), 0, size, prot, unix.MAP_SHARED)
-	return b, os.NewSyscallError("mmap", err)
+	return mmap(f, 0, int64(size), prot)
+}
+
+func mmap(f *os.File, off, size int64, prot int) (b []byte, err error) {
+	err = with(f, func(fd int) error {
+		var err error
+		b, err = unix.Mmap(fd, off, int(size), prot, unix.MAP_SHARED)
+		return os.NewSyscallError("mmap", err)
+	})
+	return b, err
 }
 
 // Unmap removes a mapping made by Map. Slices of it fault afterwards.
@@ -97,29 +120,34 @@ var PageSize = os.Getpagesize()
 // Flock takes an exclusive lock on an open file or folder without waiting. It
 // reports whether the lock was free.
 func Flock(f *os.File) (bool, error) {
-	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	err := with(f, func(fd int) error { return os.NewSyscallError("flock", unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)) })
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return false, nil
 	}
-	return err == nil, os.NewSyscallError("flock", err)
+	return err == nil, err
 }
 
 // FreeBytes returns what is free on the file system of path and its type.
 func FreeBytes(f *os.File) (free int64, tmpfs bool, err error) {
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
-		return 0, false, os.NewSyscallError("fstatfs", err)
+	st, err := statfs(f)
+	if err != nil {
+		return 0, false, err
 	}
 	return int64(st.Bavail) * st.Bsize, st.Type == unix.TMPFS_MAGIC, nil
 }
 
 // TotalBytes returns the size of the file system of an open file.
 func TotalBytes(f *os.File) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
-		return 0, os.NewSyscallError("fstatfs", err)
+	st, err := statfs(f)
+	if err != nil {
+		return 0, err
 	}
 	return int64(st.Blocks) * st.Bsize, nil
+}
+
+func statfs(f *os.File) (st unix.Statfs_t, err error) {
+	err = with(f, func(fd int) error { return os.NewSyscallError("fstatfs", unix.Fstatfs(fd, &st)) })
+	return st, err
 }
 
 // MountHugeTmpfs mounts a private tmpfs of the given size whose files use huge
@@ -195,10 +223,53 @@ func PeerCred(c *net.UnixConn) (pid, uid int, err error) {
 	return int(cred.Pid), int(cred.Uid), nil
 }
 
+// Blocking takes a connection over as a file whose reads and writes block their
+// thread: no poller stands between the peer and who waits for it.
+func Blocking(c *net.UnixConn) (*os.File, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	own := -1
+	cerr := raw.Control(func(fd uintptr) {
+		if own, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			err = unix.SetNonblock(own, false)
+		}
+	})
+	if err = errors.Join(cerr, os.NewSyscallError("fcntl", err)); err != nil {
+		if own >= 0 {
+			err = errors.Join(err, unix.Close(own))
+		}
+		return nil, err
+	}
+	return os.NewFile(uintptr(own), "unix"), c.Close()
+}
+
+// Shutdown ends a connection both ways: whoever waits for it goes on.
+func Shutdown(c syscall.RawConn) error {
+	var err error
+	cerr := c.Control(func(fd uintptr) { err = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+	return errors.Join(cerr, os.NewSyscallError("shutdown", err))
+}
+
 // SendFD sends one data byte with a file descriptor attached.
-func SendFD(c *net.UnixConn, data byte, f *os.File) error {
-	_, _, err := c.WriteMsgUnix([]byte{data}, unix.UnixRights(int(f.Fd())), nil)
-	return err
+func SendFD(c syscall.RawConn, data byte, f *os.File) error {
+	what, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	cerr := what.Control(func(send uintptr) { // it stays open meanwhile
+		rights := unix.UnixRights(int(send))
+		werr := c.Write(func(fd uintptr) bool {
+			for {
+				if err = unix.Sendmsg(int(fd), []byte{data}, rights, nil, unix.MSG_NOSIGNAL); !errors.Is(err, unix.EINTR) {
+					return !errors.Is(err, unix.EAGAIN)
+				}
+			}
+		})
+		err = errors.Join(werr, os.NewSyscallError("sendmsg", err))
+	})
+	return errors.Join(cerr, err)
 }
 
 // RecvFD reads one data byte and the descriptor attached to it.
@@ -263,8 +334,8 @@ func FileFromFD(fd int, name string) *os.File {
 // Inode returns the device and inode numbers of an open file.
 func Inode(f *os.File) (dev, ino uint64, err error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return 0, 0, os.NewSyscallError("fstat", err)
+	if err := with(f, func(fd int) error { return os.NewSyscallError("fstat", unix.Fstat(fd, &st)) }); err != nil {
+		return 0, 0, err
 	}
 	return uint64(st.Dev), st.Ino, nil
 }
@@ -273,15 +344,19 @@ func Inode(f *os.File) (dev, ino uint64, err error) {
 // some process has it open or mapped, other than through a descriptor that f was
 // passed on as. It needs no right to look at that process. It works by asking
 // for a write lease, which is given back at once; where there are none, it fails.
-func OpenElsewhere(f *os.File) (bool, error) {
-	_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
-	if errors.Is(err, unix.EAGAIN) {
-		return true, nil
-	}
-	if err == nil {
-		_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
-	}
-	return false, os.NewSyscallError("fcntl(F_SETLEASE)", err)
+func OpenElsewhere(f *os.File) (elsewhere bool, err error) {
+	err = with(f, func(fd int) error {
+		_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK)
+		if errors.Is(err, unix.EAGAIN) {
+			elsewhere = true
+			return nil
+		}
+		if err == nil {
+			_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
+		}
+		return os.NewSyscallError("fcntl(F_SETLEASE)", err)
+	})
+	return elsewhere, err
 }
 
 // IsNoSpace reports whether an error says that space or memory ran out.
@@ -295,27 +370,29 @@ func IsInvalid(err error) bool { return errors.Is(err, unix.EINVAL) }
 // SendFile sends n bytes of a file at off over a connection without copying
 // them: the socket holds the file's pages until the peer has read them.
 func SendFile(c syscall.RawConn, f *os.File, off, n int64) error {
-	var failed error
-	err := c.Write(func(fd uintptr) bool {
-		for n > 0 {
-			sent, err := unix.Sendfile(int(fd), int(f.Fd()), &off, int(min(n, 1<<30)))
-			switch {
-			case errors.Is(err, unix.EAGAIN):
-				return false
-			case errors.Is(err, unix.EINTR):
-				continue
-			case err != nil:
-				failed = os.NewSyscallError("sendfile", err)
-				return true
-			case sent == 0:
-				failed = errors.New("sendfile: the file is shorter than it was")
-				return true
+	return with(f, func(file int) error {
+		var failed error
+		err := c.Write(func(fd uintptr) bool {
+			for n > 0 {
+				sent, err := unix.Sendfile(int(fd), file, &off, int(min(n, 1<<30)))
+				switch {
+				case errors.Is(err, unix.EAGAIN):
+					return false
+				case errors.Is(err, unix.EINTR):
+					continue
+				case err != nil:
+					failed = os.NewSyscallError("sendfile", err)
+					return true
+				case sent == 0:
+					failed = errors.New("sendfile: the file is shorter than it was")
+					return true
+				}
+				n -= int64(sent)
 			}
-			n -= int64(sent)
-		}
-		return true
+			return true
+		})
+		return errors.Join(err, failed)
 	})
-	return errors.Join(err, failed)
 }
 
 // ReadUmask returns the file mode mask without changing it.

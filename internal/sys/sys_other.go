@@ -30,7 +30,13 @@ func Protect([]byte, bool) error { return ErrUnsupported }
 func SetQuickAck(syscall.RawConn) error { return nil }
 
 // SendFD is not supported here.
-func SendFD(*net.UnixConn, byte, *os.File) error { return ErrUnsupported }
+func SendFD(syscall.RawConn, byte, *os.File) error { return ErrUnsupported }
+
+// Blocking is not supported here.
+func Blocking(*net.UnixConn) (*os.File, error) { return nil, ErrUnsupported }
+
+// Shutdown is not supported here.
+func Shutdown(syscall.RawConn) error { return ErrUnsupported }
 
 // RecvFD is not supported here.
 func RecvFD(*net.UnixConn) (*os.File, error) { return nil, ErrUnsupported }

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -23,17 +24,32 @@ const MaxChunk = 131591
 // flushEvery bounds what the encoder holds before chunks leave.
 const flushEvery = 1 << 20
 
+// headerSize is the length of a chunk's length.
+const headerSize = 8
+
+// Encoders and decoders have windows of megabytes: they are used again.
+var (
+	encoders sync.Pool // of *zstd.Encoder
+	decoders sync.Pool // of *zstd.Decoder
+)
+
 // Writer compresses blobs onto a connection.
 type Writer struct {
 	dst     io.Writer
 	enc     *zstd.Encoder
-	out     bytes.Buffer
+	out     bytes.Buffer // begins with room for a header
 	pending int
 }
 
-// NewWriter starts a stream.
+// NewWriter starts a stream. Close it when the request is done.
 func NewWriter(dst io.Writer) (*Writer, error) {
 	w := &Writer{dst: dst}
+	w.begin()
+	if enc, ok := encoders.Get().(*zstd.Encoder); ok {
+		w.enc = enc
+		enc.Reset(&w.out)
+		return w, nil
+	}
 	enc, err := zstd.NewWriter(&w.out, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
 		zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(2<<20))
 	if err != nil {
@@ -41,6 +57,18 @@ func NewWriter(dst io.Writer) (*Writer, error) {
 	}
 	w.enc = enc
 	return w, nil
+}
+
+func (w *Writer) begin() {
+	w.out.Reset()
+	w.out.Write(make([]byte, headerSize))
+}
+
+// Close gives the encoder back. It writes nothing: the stream is never ended.
+func (w *Writer) Close() {
+	w.enc.Reset(nil)
+	encoders.Put(w.enc)
+	w.enc = nil
 }
 
 // Write compresses bytes of the current blob.
@@ -74,17 +102,17 @@ func (w *Writer) flush() error {
 	if err := w.enc.Flush(); err != nil {
 		return err
 	}
-	defer w.out.Reset()
-	rest := w.out.Bytes()
-	for len(rest) > 0 {
-		n := min(len(rest), MaxChunk)
+	defer w.begin()
+	// Each chunk's header overwrites what lies before it: room for the first
+	// one's, the end of the chunk before for the others.
+	for rest := w.out.Bytes(); len(rest) > headerSize; {
+		n := min(len(rest)-headerSize, MaxChunk)
 		// A last chunk of a few bytes could decode to nothing: share evenly.
-		if over := len(rest) - n; over > 0 && over < MaxChunk/2 {
-			n = len(rest) / 2
+		if over := len(rest) - headerSize - n; over > 0 && over < MaxChunk/2 {
+			n = (len(rest) - headerSize) / 2
 		}
-		var header [8]byte
-		binary.LittleEndian.PutUint64(header[:], uint64(n))
-		if _, err := w.dst.Write(append(header[:], rest[:n]...)); err != nil {
+		binary.LittleEndian.PutUint64(rest, uint64(n))
+		if _, err := w.dst.Write(rest[:headerSize+n]); err != nil {
 			return err
 		}
 		rest = rest[n:]
@@ -102,6 +130,10 @@ type Reader struct {
 // NewReader starts a stream. Close it when the request is done.
 func NewReader(src io.Reader) (*Reader, error) {
 	r := &Reader{chunks: chunkReader{src: src}}
+	if dec, ok := decoders.Get().(*zstd.Decoder); ok && dec.Reset(&r.chunks) == nil {
+		r.dec = dec
+		return r, nil
+	}
 	dec, err := zstd.NewReader(&r.chunks, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20), zstd.WithDecoderLowmem(true))
 	if err != nil {
 		return nil, err
@@ -135,8 +167,13 @@ func (r *Reader) EndBlob() error {
 	return nil
 }
 
-// Close frees the decoder.
-func (r *Reader) Close() { r.dec.Close() }
+// Close gives the decoder back.
+func (r *Reader) Close() {
+	if r.dec.Reset(nil) == nil {
+		decoders.Put(r.dec)
+	}
+	r.dec = nil
+}
 
 // chunkReader strips the chunk headers.
 type chunkReader struct {

@@ -42,6 +42,7 @@ func compress(t testing.TB, blobs [][]byte, piece int) (stream []byte, ends []in
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer w.Close()
 	for _, blob := range blobs {
 		for rest := blob; len(rest) > 0; {
 			n, err := w.Write(rest[:min(piece, len(rest))])
