@@ -7,7 +7,7 @@ import (
 
 // sizes of blobs in the rows that go over sizes.
 func (b *bench) sizes() []int64 {
-	return pick(b, []int64{64, 4 << 10, 64 << 10, 1 << 20, 16 << 20, 64 << 20, 256 << 20, 1 << 30}, []int64{64, 1 << 20, 64 << 20, 1 << 30})
+	return pick(b, []int64{64, 4 << 10, 1 << 20, 64 << 20, 1 << 30}, []int64{64, 1 << 20, 64 << 20, 1 << 30})
 }
 
 func sizeName(n int64) string {
@@ -63,7 +63,7 @@ func (b *bench) ipcRows() error {
 	if err != nil {
 		return err
 	}
-	n := pick(b, 2000, 1000)
+	n := pick(b, 1500, 500)
 	if err := b.compare("exists, Python", micros, py.row("exists", args{"n": n}), mark(1.2)); err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (b *bench) ipcRows() error {
 		if size >= 1<<26 {
 			times = 100
 		}
-		if err := b.compare("get of "+sizeName(size)+", Python", micros, py.row("get", args{"n": times, "size": size}), mark(1.2), rounds(pick(b, 9, 9))); err != nil {
+		if err := b.compare("get of "+sizeName(size)+", Python", micros, py.row("get", args{"n": times, "size": size}), mark(1.2)); err != nil {
 			return err
 		}
 		if err := b.compare("get of "+sizeName(size)+", raw", micros, rawRow(raws, func(s rawSide) func() ([]float64, error) {
@@ -95,7 +95,7 @@ func (b *bench) ipcRows() error {
 	for _, size := range b.sizes() {
 		times := n
 		if size >= 1<<26 {
-			times = 20
+			times = 30
 		}
 		if err := b.compare("create and seal of "+sizeName(size)+", Python", micros, py.row("create_seal", args{"n": times, "size": size}), mark(1.2)); err != nil {
 			return err

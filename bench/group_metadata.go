@@ -96,7 +96,7 @@ func (b *bench) metadata() error {
 			}
 		}
 	}
-	few := rounds(pick(b, 9, 5))
+	few := rounds(pick(b, 9, 3))
 	if err := b.compare("list of 100,000 objects, raw", millis, rawRow(raws, requests(1, frame(`{"limit":1000000,"pattern":"bench::Small","regex":false,"type":"list_data_request"}`))), mark(20), few); err != nil {
 		return err
 	}

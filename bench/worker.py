@@ -95,10 +95,16 @@ class Vineyard:
         rpc = self.rpc_client()
         return timed(n, lambda i: rpc.status)
 
-    def rpc_put(self, n, size):
+    def payload(self, size, kind):
+        """Bytes that compression cannot shrink, or numbers that it can."""
+        if kind == "noise":
+            return self.np.random.default_rng(1).integers(0, 256, size, dtype="uint8")
+        return self.np.frombuffer(self.np.arange(size // 8).tobytes(), dtype="uint8")
+
+    def rpc_put(self, n, size, kind):
         rpc = self.rpc_client()
         builder = self.vineyard.RemoteBlobBuilder.make(size)
-        self.np.frombuffer(memoryview(builder), dtype="uint8")[:] = 7
+        self.np.frombuffer(memoryview(builder), dtype="uint8")[:] = self.payload(size, kind)
         samples = []
         for _ in range(n):
             start = clock()
@@ -107,9 +113,10 @@ class Vineyard:
             rpc.delete([meta.id])
         return samples
 
-    def rpc_get(self, n, size):
+    def rpc_get(self, n, size, kind):
         rpc = self.rpc_client()
         builder = self.vineyard.RemoteBlobBuilder.make(size)
+        self.np.frombuffer(memoryview(builder), dtype="uint8")[:] = self.payload(size, kind)
         id_ = rpc.create_remote_blob(builder).id
         samples = timed(n, lambda i: rpc.get_remote_blob(id_))
         rpc.delete([id_])

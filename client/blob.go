@@ -358,6 +358,14 @@ func (c *Client) sendPayload(b []byte) error {
 		_, err := c.pc.Write(b)
 		return err
 	}
+	shrinks, err := zstream.Shrinks(int64(len(b)), func(p []byte, off int64) error { copy(p, b[off:]); return nil })
+	if err != nil {
+		return err
+	}
+	if !shrinks {
+		_, err := zstream.NewStoredWriter(c.pc.Conn).Write(b)
+		return err
+	}
 	w, err := zstream.NewWriter(c.pc.Conn)
 	if err != nil {
 		return err

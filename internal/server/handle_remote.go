@@ -192,11 +192,15 @@ func (c *conn) sendCopied(views []store.View) error {
 }
 
 func (c *conn) sendCompressed(views []store.View) error {
-	enc, err := zstream.NewWriter(c.pc.Conn)
+	shrinks, err := shrink(views)
 	if err != nil {
 		return err
 	}
-	defer enc.Close()
+	enc, done, err := encoder(c.pc.Conn, shrinks)
+	if err != nil {
+		return err
+	}
+	defer done()
 	for _, v := range views {
 		if v.Size == 0 {
 			continue
@@ -209,6 +213,37 @@ func (c *conn) sendCompressed(views []store.View) error {
 		}
 	}
 	return nil
+}
+
+// blobWriter makes the compressed form of blobs.
+type blobWriter interface {
+	io.Writer
+	EndBlob() error
+}
+
+func encoder(dst io.Writer, shrinks bool) (w blobWriter, done func(), err error) {
+	if !shrinks {
+		return zstream.NewStoredWriter(dst), func() {}, nil
+	}
+	enc, err := zstream.NewWriter(dst)
+	if err != nil {
+		return nil, nil, err
+	}
+	return enc, enc.Close, nil
+}
+
+// shrink guesses whether blobs are worth compressing: by the largest of them.
+func shrink(views []store.View) (bool, error) {
+	var largest store.View
+	for _, v := range views {
+		if v.Size > largest.Size {
+			largest = v
+		}
+	}
+	return zstream.Shrinks(largest.Size, func(p []byte, off int64) error {
+		_, err := largest.File.ReadAt(p, largest.Off+off)
+		return err
+	})
 }
 
 // copyOut writes a blob's bytes to w.
