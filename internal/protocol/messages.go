@@ -94,14 +94,23 @@ type (
 	}
 )
 
-// Reset empties a request for its next use; the memory of its list is kept.
-func (q *GetBuffersRequest) Reset() { *q = GetBuffersRequest{IDs: q.IDs[:0]} }
+// Reset empties a request for its next use. Short lists keep their memory.
+func (q *GetBuffersRequest) Reset() { *q = GetBuffersRequest{IDs: reuse(q.IDs)} }
 
-// Reset empties a reply for its next use; the memory of its lists is kept.
-func (r *GetBuffersReply) Reset() { *r = GetBuffersReply{Payloads: r.Payloads[:0], FDs: r.FDs[:0]} }
+// Reset empties a reply for its next use. Short lists keep their memory.
+func (r *GetBuffersReply) Reset() {
+	*r = GetBuffersReply{Payloads: reuse(r.Payloads), FDs: reuse(r.FDs)}
+}
 
-// Reset empties a request for its next use; the memory of its list is kept.
-func (q *GetDataRequest) Reset() { *q = GetDataRequest{IDs: q.IDs[:0]} }
+// Reset empties a request for its next use. Short lists keep their memory.
+func (q *GetDataRequest) Reset() { *q = GetDataRequest{IDs: reuse(q.IDs)} }
+
+func reuse[S ~[]E, E any](list S) S {
+	if cap(list) > 64 {
+		return nil
+	}
+	return list[:0]
+}
 
 var (
 	CreateBuffer     = Define[SizeRequest, CreateBufferReply]("create_buffer_request", "create_buffer_reply", "create an unsealed blob")

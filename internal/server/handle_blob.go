@@ -198,7 +198,7 @@ func getBuffers(_ context.Context, c *conn, q *protocol.GetBuffersRequest, r *pr
 	}
 	r.Payloads, r.FDs = c.payloads(r.Payloads, r.FDs, views)
 	if c.views = views; cap(views) > keepViews {
-		c.views, q.IDs, r.Payloads, r.FDs = nil, nil, nil, nil
+		c.views = nil
 	}
 	return nil
 }

@@ -228,3 +228,29 @@ func TestTooManyBlobs(t *testing.T) {
 		c.expectError(status.Invalid, head)
 	}
 }
+
+// TestManyBlobsAtOnce: a request for many blobs is answered as one for few, and
+// does not change the next one on any connection.
+func TestManyBlobsAtOnce(t *testing.T) {
+	d := testserver.Start(t, nil)
+	c := connect(t, d)
+	var all []uint64
+	for i := range 300 {
+		all = append(all, c.put([]byte{byte(i), byte(i >> 8)}).id)
+	}
+	for _, n := range []int{1, 63, 64, 65, 300, 2, 0} {
+		for range 2 {
+			list := append([]uint64{}, all[:n]...)
+			got := c.call("get_buffers_request", "ids", list).payloads()
+			if len(got) != n {
+				t.Fatalf("%d blobs asked for, %d got", n, len(got))
+			}
+			for i, p := range got {
+				sameBytes(t, "a blob", c.bytes(p), []byte{byte(i), byte(i >> 8)})
+			}
+			if r := c.call("get_data_request", "id", list); n > 0 && len(r["content"].(map[string]any)) != n {
+				t.Fatalf("metadata of %d blobs asked for, %d got", n, len(r["content"].(map[string]any)))
+			}
+		}
+	}
+}

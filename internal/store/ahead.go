@@ -21,6 +21,15 @@ const (
 	aheadSpare = 256 << 20 // the machine keeps this much for others
 )
 
+// carving is a place that is out of use while it is reserved ahead.
+type carving struct {
+	in *region
+	at int64
+}
+
+// before reports whether an extent lies behind the place, in the same pool.
+func (c *carving) before(r *region, off int64) bool { return c.in == r && c.at < off }
+
 // aheadTarget returns how many free bytes of a pool should lie on real memory.
 // Called with mu held.
 func (s *Store) aheadTarget() int64 {
@@ -104,14 +113,14 @@ func (s *Store) stepAhead() bool {
 		s.mu.Unlock()
 		return err == nil
 	}
-	s.carved = true
+	s.carved = &carving{r, e.Off}
 	s.mu.Unlock()
 
 	err = r.file.Prefault(e, s.limits)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r.alloc.Free(e.Off, e.Size)
-	s.carved = false
+	s.carved = nil
 	return err == nil
 }
 

@@ -61,9 +61,9 @@ type Store struct {
 	scratch   []byte        // for journal records
 	freed     chan struct{} // closed and replaced whenever memory becomes free
 	queued    map[QueuedID]struct{}
-	replaying *replay // nil but for the time of recovery
-	carved    bool    // part of a pool is out of use while it is reserved ahead
-	resting   bool    // nothing is reserved ahead until the next create
+	replaying *replay  // nil but for the time of recovery
+	carved    *carving // what is being reserved ahead, nil for nothing
+	resting   bool     // nothing is reserved ahead until the next create
 	count     Counters
 
 	ahead     chan struct{} // wakes KeepAhead
@@ -392,8 +392,12 @@ func (ss *Session) create(h *Holder, size int64, keep bool) (*Blob, View, error)
 	s := ss.store
 	s.mu.Lock()
 	off, err := ss.place(size)
-	for errors.Is(err, status.NotEnoughMemory) && s.carved {
-		// Part of the pool is out of use while it is reserved ahead.
+	for s.carved != nil && (errors.Is(err, status.NotEnoughMemory) || err == nil && size >= aheadStep && s.carved.before(ss.pool, off)) {
+		// Part of the pool is out of use while it is reserved ahead: it may be
+		// what is lacking, or keep a blob from the memory that is ready.
+		if err == nil {
+			ss.pool.alloc.Free(off, size)
+		}
 		s.mu.Unlock()
 		s.stepping.Lock()
 		s.stepping.Unlock() //nolint:staticcheck // only waits for the step to end
@@ -502,7 +506,7 @@ func (s *Store) allocate(r *region, size int64) (int64, bool) {
 		if off, ok := r.alloc.Alloc(size); ok {
 			return off, true
 		}
-		if s.carved || !s.reclaimOne(r) {
+		if s.carved != nil || !s.reclaimOne(r) {
 			return 0, false
 		}
 	}
