@@ -32,7 +32,7 @@ func (b *bench) peers() error {
 		}
 		all = append(all, w)
 	}
-	if stop, err := b.service(filepath.Join(filepath.Dir(b.plasma), "plasma-store-server"), []string{"-m", "1000000000", "-s", b.dir + "/plasma.sock"}, b.dir+"/plasma.sock"); err != nil {
+	if stop, err := b.service(filepath.Join(filepath.Dir(b.plasma), "plasma_store"), []string{"-m", "1000000000", "-s", b.dir + "/plasma.sock"}, b.dir+"/plasma.sock"); err != nil {
 		b.report.absent(os.Stdout, "Plasma", err.Error())
 	} else {
 		defer stop()

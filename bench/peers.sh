@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 venv=$(dirname "$here")/.interop/plasma
 python=$(dirname "$here")/.interop/venv/bin/python
 
-if [ ! -x "$venv/bin/plasma-store-server" ]; then
+if [ ! -x "$venv/bin/plasma_store" ]; then
 	"$python" -m venv "$venv"
 	timeout 1200 "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
 		'pyarrow==11.0.0' 'numpy<2' 'lmdb==3.0.0' 'redis==8.1.0'

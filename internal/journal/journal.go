@@ -54,6 +54,8 @@ type Journal struct {
 	seq  uint64
 	base int // size right after the last compaction
 	room func(int64) error
+
+	short bool // it could not grow: compacting is worth while whatever it gains
 }
 
 // Report tells what Replay found wrong.
@@ -241,7 +243,7 @@ func (j *Journal) Adopt(s *Snapshot) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	old, oldFile := j.mem, j.file
-	j.file, j.mem, j.off, j.seq, j.base = n.file, n.mem, n.off, n.seq, n.base
+	j.file, j.mem, j.off, j.seq, j.base, j.short = n.file, n.mem, n.off, n.seq, n.base, false
 	return errors.Join(sys.Unmap(old), oldFile.Close())
 }
 
@@ -287,11 +289,13 @@ func (j *Journal) append(payload []byte, freeing bool) error {
 		size := max(need, len(j.mem)+grow)
 		if j.room != nil && !freeing {
 			if err := j.room(int64(2*size - len(j.mem))); err != nil {
+				j.short = true
 				return fmt.Errorf("no room for the journal: %w", err)
 			}
 		}
 		mem, err := extend(j.file, j.mem, size)
 		if err != nil {
+			j.short = true
 			return err
 		}
 		j.mem = mem
@@ -331,7 +335,7 @@ func (j *Journal) WantsCompaction() bool {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.off > 2*j.base+4<<20
+	return j.off > 2*j.base+4<<20 || j.short && j.off > j.base
 }
 
 // Close unmaps and closes the file; it stays where it is.

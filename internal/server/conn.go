@@ -66,6 +66,7 @@ func newConn(s *Server, nc net.Conn, ss *session) *conn {
 		var err error
 		if c.pid, c.uid, err = sys.PeerCred(u); err != nil {
 			s.log.Warn("peer credentials", "err", err)
+			c.uid = -1
 		}
 		if s.threads.Add(1) <= maxThreads {
 			if c.pc, err = protocol.NewBlockingConn(u); err != nil {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strconv"
@@ -156,7 +157,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		gauge(descStreams, float64(len(ss.streams.List())), id)
 		ss.sum(byType, byOwner)
 	}
-	for name, n := range byType {
+	for name, n := range largest(byType, maxTypes) {
 		gauge(descByType, float64(n), name)
 	}
 	for uid, n := range byOwner {
@@ -170,6 +171,19 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		out <- t.histogram(descRequests, kind)
 		count(descErrors, t.errors.Load(), kind)
 	}
+}
+
+// maxTypes bounds the series that clients can make by choosing typenames.
+const maxTypes = 50
+
+// largest keeps the n largest sums and adds the others up as "(others)".
+func largest(sums map[string]int64, n int) map[string]int64 {
+	names := slices.SortedFunc(maps.Keys(sums), func(a, b string) int { return cmp.Compare(sums[b], sums[a]) })
+	for _, name := range names[min(n, len(names)):] {
+		sums["(others)"] += sums[name]
+		delete(sums, name)
+	}
+	return sums
 }
 
 // sum adds the bytes of a session's live blobs up by type and by owner.

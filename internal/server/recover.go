@@ -107,10 +107,11 @@ func (s *Server) removeRemains() error {
 	keep := s.store.Files()
 	keep["journal"] = true
 	removed, err := s.home.RemoveOthers(keep)
-	if len(removed) > 0 && s.noJournal {
-		lost := "pool files " + strings.Join(removed, ", ") + ": the journal beside them is empty or gone"
+	pools := slices.DeleteFunc(slices.Clone(removed), func(name string) bool { return !strings.HasPrefix(name, "pool-") })
+	if len(pools) > 0 && s.noJournal {
+		lost := "pool files " + strings.Join(pools, ", ") + ": the journal beside them is empty or gone"
 		s.report.Lost = append(s.report.Lost, lost)
-		s.log.Error("an earlier pool is lost: its journal is empty or gone", "files", removed)
+		s.log.Error("an earlier pool is lost: its journal is empty or gone", "files", pools)
 	} else if len(removed) > 0 {
 		s.log.Info("removed files that no journal knows", "files", removed)
 	}

@@ -27,8 +27,6 @@ func handle[Q, R any](d *protocol.Def[Q, R], fn func(ctx context.Context, c *con
 	pool := sync.Pool{New: func() any { return new(pair) }}
 	return route(d.Request, func(ctx context.Context, c *conn) {
 		p := pool.Get().(*pair)
-		reset(&p.q)
-		reset(&p.r)
 		err := d.DecodeRequest(c.members, &p.q)
 		if err == nil {
 			err = fn(ctx, c, &p.q, &p.r)
@@ -42,6 +40,8 @@ func handle[Q, R any](d *protocol.Def[Q, R], fn func(ctx context.Context, c *con
 			c.out = d.AppendReply(c.out, &p.r)
 			c.flush()
 		}
+		reset(&p.q) // it refers to the frame
+		reset(&p.r)
 		pool.Put(p)
 	})
 }
@@ -52,7 +52,6 @@ func handleRaw[Q, R any](d *protocol.Def[Q, R], fn func(ctx context.Context, c *
 	pool := sync.Pool{New: func() any { return new(Q) }}
 	return route(d.Request, func(ctx context.Context, c *conn) {
 		q := pool.Get().(*Q)
-		reset(q)
 		err := d.DecodeRequest(c.members, q)
 		if err == nil {
 			err = fn(ctx, c, q)
@@ -60,6 +59,7 @@ func handleRaw[Q, R any](d *protocol.Def[Q, R], fn func(ctx context.Context, c *
 		if err != nil && c.failed == nil {
 			c.replyError(err)
 		}
+		reset(q) // it refers to the frame
 		pool.Put(q)
 	})
 }

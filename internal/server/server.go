@@ -165,6 +165,11 @@ func New(o Options) (_ *Server, err error) {
 	}()
 	s.report.Place = s.home.Describe()
 	s.store = store.New(s.home, store.Options{Limit: size, Strict: s.cfg.StrictReads, IDs: s.ids, Log: s.log})
+	defer func() {
+		if err != nil {
+			_ = s.store.Shutdown() // before the home
+		}
+	}()
 	s.backend = meta.NewLocal(s.self)
 	s.noteCgroup(size)
 	if err = s.recover(); err != nil {

@@ -10,7 +10,9 @@ package shm
 
 import (
 	"fmt"
+	"maps"
 	"math/bits"
+	"slices"
 )
 
 const (
@@ -419,10 +421,8 @@ func (a *Allocator) ReleaseSlabs() {
 			s = next
 		}
 	}
-	for c := range a.chunks {
-		if r := a.small.start[max(c*a.chunk, a.base/Align)]; r != nil {
-			a.returnChunks(r)
-		}
+	for _, r := range slices.Collect(maps.Values(a.small.start)) {
+		a.returnChunks(r)
 	}
 }
 

@@ -24,11 +24,11 @@ const (
 // carving is a place that is out of use while it is reserved ahead.
 type carving struct {
 	in *region
-	at int64
+	at shm.Extent
 }
 
 // before reports whether an extent lies behind the place, in the same pool.
-func (c *carving) before(r *region, off int64) bool { return c.in == r && c.at < off }
+func (c *carving) before(r *region, off int64) bool { return c.in == r && c.at.Off < off }
 
 // aheadTarget returns how many free bytes of a pool should lie on real memory.
 // Called with mu held.
@@ -80,7 +80,7 @@ func (s *Store) KeepAhead(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(time.Since(start)):
+			case <-time.After(max(time.Since(start), 2*time.Millisecond)):
 			}
 		}
 	}
@@ -91,6 +91,9 @@ func (s *Store) KeepAhead(ctx context.Context) {
 func (s *Store) stepAhead() bool {
 	s.stepping.Lock()
 	defer s.stepping.Unlock()
+	if s.reserving.Load() > 0 { // who waits for memory goes first
+		return true
+	}
 	s.mu.Lock()
 	r, e := s.nextStep()
 	if r == nil {
@@ -109,11 +112,11 @@ func (s *Store) stepAhead() bool {
 		s.log.Debug("no memory is reserved ahead", "err", err)
 		s.resting = true
 	}
-	if err != nil || s.reserving.Load() > 0 || !r.alloc.CarveTail(e.Off, e.Size) { // who waits for memory goes first
+	if err != nil || !r.alloc.CarveTail(e.Off, e.Size) {
 		s.mu.Unlock()
 		return err == nil
 	}
-	s.carved = &carving{r, e.Off}
+	s.carved = &carving{r, e}
 	s.mu.Unlock()
 
 	err = r.file.Prefault(e, s.limits)
@@ -121,35 +124,39 @@ func (s *Store) stepAhead() bool {
 	defer s.mu.Unlock()
 	r.alloc.Free(e.Off, e.Size)
 	s.carved = nil
-	return err == nil
+	s.wake() // who found no room meanwhile
+	if err != nil {
+		s.log.Debug("no memory is reserved ahead", "err", err)
+		r.busy = false // until the next create there
+	}
+	return true
 }
 
 // nextStep finds the pool that needs memory ahead most, and where. Called with
 // mu held.
-func (s *Store) nextStep() (most *region, e shm.Extent) {
-	if s.resting {
-		return nil, e
+func (s *Store) nextStep() (most *region, at shm.Extent) {
+	least := s.aheadTarget()
+	if s.resting || least == 0 {
+		return nil, at
 	}
 	var total int64
-	least := s.aheadTarget()
 	for _, r := range s.regions {
 		if r.alloc == nil || r.closed {
 			continue
 		}
 		slack := r.slack()
 		total += slack
-		if r.busy && slack < least {
-			most, least = r, slack
+		if !r.busy || slack >= least {
+			continue
+		}
+		tail := r.alloc.Tail()
+		e := shm.Extent{Off: (tail.Off+shm.Unit-1)/shm.Unit*shm.Unit + r.file.BackedFrom(tail)}
+		if e.Size = min(aheadStep, (tail.Off+tail.Size-e.Off)/shm.Unit*shm.Unit); e.Size > 0 {
+			most, least, at = r, slack, e
 		}
 	}
-	if most == nil || total >= aheadMost {
-		return nil, e
+	if total >= aheadMost {
+		return nil, at
 	}
-	tail := most.alloc.Tail()
-	e.Off = (tail.Off+shm.Unit-1)/shm.Unit*shm.Unit + most.file.BackedFrom(tail)
-	e.Size = min(aheadStep, (tail.Off+tail.Size-e.Off)/shm.Unit*shm.Unit)
-	if e.Size <= 0 {
-		return nil, e
-	}
-	return most, e
+	return most, at
 }

@@ -487,6 +487,7 @@ func (s *Store) trimOne(r *region) (int64, error) {
 	err := r.file.GiveBack(hole)
 	s.mu.Lock()
 	r.alloc.Free(hole.Off, hole.Size)
+	s.wake() // who found no room meanwhile
 	s.mu.Unlock()
 	if err != nil {
 		return 0, fmt.Errorf("give memory back: %w", err)

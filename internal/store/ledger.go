@@ -65,6 +65,10 @@ func (s *Store) Account() Account {
 			}
 		}
 	}
+	if s.carved != nil { // out of use for a moment, but free
+		used -= s.carved.at.Size
+		a.Free += s.carved.at.Size
+	}
 	for z := s.zombies.first; z != nil; z = z.next {
 		if z.region.alloc != nil {
 			used -= z.extent

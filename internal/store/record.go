@@ -137,8 +137,12 @@ func (s *Store) commitFor(r record, h *Holder) error {
 	if j := s.journal.Load(); j != nil {
 		add := j.Append
 		switch r.kind {
-		case recDrop, recEndSession, recDoom, recQueue:
+		case recDrop, recEndSession, recDoom:
 			add = j.AppendFreeing
+		case recQueue:
+			if !r.flag {
+				add = j.AppendFreeing
+			}
 		}
 		if err := add(s.encode(r)); err != nil {
 			return err

@@ -27,18 +27,21 @@ func stale(live []*Blob, seals []placed) (out []*Blob) {
 	for _, p := range seals {
 		mine[p.id] = max(mine[p.id], p.order)
 	}
+	// What was moved between sessions lies where another id was sealed.
+	live = slices.DeleteFunc(slices.Clone(live), func(b *Blob) bool { return b.shared != nil })
+	found := map[*Blob]bool{}
 	for _, seg := range youngest(seals) {
 		// Blobs are in the order of their offsets; those that end before this
-		// segment are done.
-		for len(live) > 0 && live[0].off+live[0].extent <= seg.off {
+		// segment are done, and so are those that are found.
+		for len(live) > 0 && (found[live[0]] || live[0].off+live[0].extent <= seg.off) {
 			live = live[1:]
 		}
 		for _, b := range live {
 			if b.off >= seg.end {
 				break
 			}
-			// What was moved between sessions lies where another id was sealed.
-			if b.shared == nil && seg.id != b.id && b.off+b.extent > seg.off && seg.order > mine[b.id] && !slices.Contains(out, b) {
+			if seg.id != b.id && b.off+b.extent > seg.off && seg.order > mine[b.id] && !found[b] {
+				found[b] = true
 				out = append(out, b)
 			}
 		}

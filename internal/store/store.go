@@ -392,7 +392,7 @@ func (ss *Session) create(h *Holder, size int64, keep bool) (*Blob, View, error)
 	s := ss.store
 	s.mu.Lock()
 	off, err := ss.place(size)
-	for s.carved != nil && (errors.Is(err, status.NotEnoughMemory) || err == nil && size >= aheadStep && s.carved.before(ss.pool, off)) {
+	for s.carved != nil && (errors.Is(err, errNoRoom) || err == nil && size >= aheadStep && s.carved.before(ss.pool, off)) {
 		// Part of the pool is out of use while it is reserved ahead: it may be
 		// what is lacking, or keep a blob from the memory that is ready.
 		if err == nil {
@@ -403,6 +403,9 @@ func (ss *Session) create(h *Holder, size int64, keep bool) (*Blob, View, error)
 		s.stepping.Unlock() //nolint:staticcheck // only waits for the step to end
 		s.mu.Lock()
 		off, err = ss.place(size)
+	}
+	if errors.Is(err, errNoRoom) || errors.Is(err, errOverLimit) {
+		err = s.outOfMemory(size)
 	}
 	if err != nil {
 		s.mu.Unlock()
@@ -441,6 +444,11 @@ func (ss *Session) create(h *Holder, size int64, keep bool) (*Blob, View, error)
 	return b, b.view(), nil
 }
 
+var (
+	errOverLimit = errors.New("more than the pool may hold")
+	errNoRoom    = errors.New("no free extent is that large")
+)
+
 // place finds room for a new blob. Called with mu held.
 func (ss *Session) place(size int64) (int64, error) {
 	s := ss.store
@@ -448,14 +456,14 @@ func (ss *Session) place(size int64) (int64, error) {
 		return 0, status.Errorf(status.Invalid, "session %s is gone", ss.ID)
 	}
 	if size < 0 || s.usage+size > s.opts.Limit {
-		return 0, s.outOfMemory(size)
+		return 0, errOverLimit
 	}
 	if err := ss.pool.file.Damaged(); err != nil {
 		return 0, err
 	}
 	off, ok := s.allocate(ss.pool, size)
 	if !ok {
-		return 0, s.outOfMemory(size)
+		return 0, errNoRoom
 	}
 	return off, nil
 }

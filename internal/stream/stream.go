@@ -73,11 +73,12 @@ type stream struct {
 	id      object.ID
 	state   state
 	ready   []object.ID
-	writing object.ID // chunk that the writer is filling; 0 for none
-	reading object.ID // chunk that was handed out last; 0 for none
-	mode    int64     // open mask
-	reader  bool      // a pull is waiting
-	writer  bool      // a Next is waiting
+	writing object.ID     // chunk that the writer is filling; 0 for none
+	reading object.ID     // chunk that was handed out last; 0 for none
+	by      *store.Holder // who got it
+	mode    int64         // open mask
+	reader  bool          // a pull is waiting
+	writer  bool          // a Next is waiting
 	changed chan struct{}
 	readers map[*store.Holder]struct{} // connections that ever pulled
 	pulled  uint64
@@ -270,7 +271,7 @@ func (t *Table) Pull(ctx context.Context, h *store.Holder, id object.ID) (object
 		case len(st.ready) > 0:
 			chunk := st.ready[0]
 			st.ready = st.ready[1:]
-			st.reading = chunk
+			st.reading, st.by = chunk, h
 			st.pulled++
 			return chunk, nil
 		case st.state == drained:
@@ -364,7 +365,7 @@ func (t *Table) Close(h *store.Holder) {
 		if _, ok := st.readers[h]; ok {
 			// Nobody pulls again, which would free it. Objects stay: somebody made
 			// them, and can see and delete them.
-			if st.reading.IsBlob() {
+			if st.reading.IsBlob() && st.by == h {
 				garbage = append(garbage, st.reading)
 			}
 			garbage = append(garbage, t.drop(st)...)

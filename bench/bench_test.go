@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// constant is a side whose every sample is the same.
+func constant(name string, v float64) side {
+	return side{name, func() ([]float64, error) { return []float64{v, v, v}, nil }}
+}
+
+func testBench() *bench {
+	b := &bench{ctx: context.Background(), rounds: 3}
+	b.report.Groups = []groupRows{{Name: "test", Doc: "Test"}}
+	return b
+}
+
+// TestCompare: ratios are other / ours of times, ours / other of rates, and the
+// third side against the second is the noise.
+func TestCompare(t *testing.T) {
+	b := testBench()
+	sides := []side{constant("v6d", 2e-6), constant("reference", 6e-6), constant("reference again", 3e-6)}
+	if err := b.compare("times", micros, sides, mark(2.5)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.compare("rates", perSec, []side{constant("v6d", 10), constant("reference", 20), constant("bare", 40)}, mark(0.4), orShare(0.5), withoutTwin()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.compare("missed", micros, sides, mark(4)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.compare("absolute", millis, sides[:1], atMost(1)); err != nil {
+		t.Fatal(err)
+	}
+	rows := b.report.Groups[0].Rows
+	if r := rows[0]; r.Ratio.Median != 3 || r.Noise.Median != 0.5 || r.Sides[0].Median != 2 || r.Sides[0].Samples != 9 {
+		t.Errorf("times: %+v %+v %+v", r.Ratio, r.Noise, r.Sides)
+	}
+	if r := rows[1]; r.Ratio.Median != 0.5 || r.Noise != nil || r.Share.Median != 0.25 {
+		t.Errorf("rates: %+v %+v %+v", r.Ratio, r.Noise, r.Share)
+	}
+	for i, want := range []bool{true, true, false, true} {
+		if met, has := rows[i].met(); !has || met != want {
+			t.Errorf("%s: met %v, has a mark %v", rows[i].Name, met, has)
+		}
+	}
+	if got := b.report.missed(); got != "missed" {
+		t.Errorf("missed marks: %q", got)
+	}
+	failing := side{"broken", func() ([]float64, error) { return nil, errors.New("no luck") }}
+	if err := b.compare("fails", micros, []side{failing}); err == nil || !strings.Contains(err.Error(), "no luck") {
+		t.Errorf("a side that fails: %v", err)
+	}
+}
+
+// TestReport: the tables go between the marker lines of a document, again and
+// again, and two saved runs can be compared.
+func TestReport(t *testing.T) {
+	dir := t.TempDir()
+	doc := filepath.Join(dir, "doc.md")
+	if err := os.WriteFile(doc, []byte("before\n"+markBegin+"\nold\n"+markEnd+"\nafter\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var saved [2]string
+	for i, ours := range []float64{2e-6, 1e-6} {
+		b := testBench()
+		if err := b.compare("times", micros, []side{constant("v6d", ours), constant("reference", 6e-6)}); err != nil {
+			t.Fatal(err)
+		}
+		b.report.absent(os.Stdout, "Plasma", "it is not installed")
+		if err := b.report.write(doc); err != nil {
+			t.Fatal(err)
+		}
+		saved[i] = filepath.Join(dir, string(rune('a'+i))+".json")
+		if err := b.report.save(saved[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"before\n", "after\n", "### Test", "**6.00 x**", "it is not installed"} {
+		if strings.Count(string(text), want) != 1 {
+			t.Errorf("%q is not there once:\n%s", want, text)
+		}
+	}
+	if strings.Contains(string(text), "old") {
+		t.Error("the old tables are still there")
+	}
+	var out strings.Builder
+	if err := compareRuns(&out, saved[0], saved[1]); err != nil {
+		t.Fatal(err)
+	}
+	if want := "| times | 3.00 x | 6.00 x | +100% | better |"; !strings.Contains(out.String(), want) {
+		t.Errorf("compare prints\n%swant %s", out.String(), want)
+	}
+}
