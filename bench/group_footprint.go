@@ -102,7 +102,7 @@ func (b *bench) footprint() error {
 		{"sizes growing 10% a step to 64 MiB, every second freed", 1.3, growing},
 		{"random mix of 64 B to 8 MiB at 70% fill", 1.15, b.mixed},
 	} {
-		for _, trim := range []bool{false, true} {
+		for _, trim := range pick(b, []bool{false, true}, []bool{true}) {
 			what, opts := "pool resident / live, "+pattern.name, []option(nil)
 			if trim {
 				what += ", after memory_trim"

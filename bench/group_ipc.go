@@ -7,7 +7,7 @@ import (
 
 // sizes of blobs in the rows that go over sizes.
 func (b *bench) sizes() []int64 {
-	return pick(b, []int64{64, 4 << 10, 1 << 20, 64 << 20, 1 << 30}, []int64{64, 1 << 20, 64 << 20, 1 << 30})
+	return pick(b, []int64{64, 4 << 10, 1 << 20, 64 << 20, 1 << 30}, []int64{64, 1 << 20, 1 << 30})
 }
 
 func sizeName(n int64) string {

@@ -79,11 +79,11 @@ func main() {
 	flag.StringVar(&b.reference, "vineyardd", ".interop/venv/lib/python3.11/site-packages/vineyard/bdist/vineyardd", "reference daemon")
 	flag.StringVar(&b.python, "python", ".interop/venv/bin/python", "Python with the published client")
 	flag.StringVar(&b.plasma, "plasma-python", ".interop/plasma/bin/python", "Python with pyarrow 11, for Plasma")
-	flag.IntVar(&b.rounds, "rounds", 0, "rounds of each row; 9 with -full, else 5")
+	flag.IntVar(&b.rounds, "rounds", 0, "rounds of each row; 9 with -full, else 3")
 	flag.Parse()
 	b.full = *full
 	if b.rounds == 0 {
-		b.rounds = pick(b, 9, 5)
+		b.rounds = pick(b, 9, 3)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()

@@ -19,6 +19,7 @@ type modelStream struct {
 	state            string // open, drained or failed
 	ready            []object.ID
 	writing, reading object.ID
+	by               int // the client that got reading
 	mode             int64
 	reader, writer   *call
 	pulledBy         map[int]bool
@@ -57,7 +58,7 @@ func (m *model) step(s step) *call {
 	case s.op == "close":
 		for _, st := range m.streams {
 			if st.pulledBy[s.client] {
-				if st.reading.IsBlob() { // nobody pulls again, which would free it
+				if st.reading.IsBlob() && st.by == s.client { // nobody pulls again, which would free it
 					m.free(st.reading)
 				}
 				m.drop(st)
@@ -143,7 +144,7 @@ func (m *model) settle() {
 		if c := st.reader; c != nil {
 			switch {
 			case len(st.ready) > 0:
-				st.reading, st.ready, st.reader = st.ready[0], st.ready[1:], nil
+				st.reading, st.ready, st.reader, st.by = st.ready[0], st.ready[1:], nil, c.step.client
 				st.pulled++
 				c.end(st.reading, nil)
 			case st.state == "drained":
