@@ -1,8 +1,10 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"os"
 	"slices"
 
 	"github.com/v6d-go/v6d/internal/object"
@@ -489,6 +491,9 @@ func (s *Store) trimOne(r *region) (int64, error) {
 	r.alloc.Free(hole.Off, hole.Size)
 	s.wake() // who found no room meanwhile
 	s.mu.Unlock()
+	if errors.Is(err, os.ErrClosed) {
+		return 0, nil // its session ended meanwhile, and the file with it
+	}
 	if err != nil {
 		return 0, fmt.Errorf("give memory back: %w", err)
 	}

@@ -79,7 +79,7 @@ func live(w *world, rng *rand.Rand) (ops int, err error) {
 	if sudden { // at a random moment, whatever it does then
 		end = time.AfterFunc(time.Duration(rng.IntN(60_000))*time.Microsecond, func() {
 			m.dead.Store(true)
-			m.pc.Close()
+			m.die()
 		})
 	}
 	for range 1 + rng.IntN(60) {
@@ -283,7 +283,10 @@ func (m *member) useStream() error {
 		}
 		// A chunk that was being read when its reader died is left to all.
 		at := next.Buffer
-		if _, err := m.files[at.StoreFD].WriteAt(pattern(m.rng.Uint64(), int(at.DataSize)), at.DataOffset); err != nil {
+		if err := m.write(at, pattern(m.rng.Uint64(), int(at.DataSize))); err != nil {
+			if m.dead.Load() {
+				return err
+			}
 			return errWrong{err}
 		}
 	}

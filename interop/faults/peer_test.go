@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/v6d-go/v6d/client"
@@ -17,6 +18,9 @@ import (
 // peer speaks the protocol by hand, so that it can stop anywhere and hang up
 // without a word. It maps nothing: bytes go through the pool file's descriptor.
 type peer struct {
+	writing sync.Mutex
+	hungUp  bool // guarded by writing
+
 	pc    *protocol.Conn
 	files map[int64]*os.File // by store_fd
 }
@@ -105,13 +109,33 @@ func (p *peer) create(size int) (protocol.Payload, error) {
 	return r.Created, err
 }
 
+// write fills a blob, unless the peer is dead: one that goes on writing after it
+// hung up would write where another blob lies by then.
+func (p *peer) write(at protocol.Payload, b []byte) error {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	if p.hungUp {
+		return net.ErrClosed
+	}
+	_, err := p.files[at.StoreFD].WriteAt(b, at.DataOffset)
+	return err
+}
+
+// die hangs up, whatever else goes on.
+func (p *peer) die() {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	p.hungUp = true
+	p.pc.Close()
+}
+
 // put makes a sealed blob and returns its id.
 func (p *peer) put(b []byte) (client.ID, error) {
 	at, err := p.create(len(b))
 	if err != nil {
 		return 0, err
 	}
-	if _, err := p.files[at.StoreFD].WriteAt(b, at.DataOffset); err != nil {
+	if err := p.write(at, b); err != nil {
 		return 0, fmt.Errorf("write blob %s: %w", at.ObjectID, err)
 	}
 	return at.ObjectID, ask(p, protocol.Seal, protocol.ObjectIDRequest{ObjectID: at.ObjectID}, &protocol.None{})
