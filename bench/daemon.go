@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/v6d-go/v6d/internal/testserver"
 )
 
 // proc is a daemon under measurement.
@@ -76,10 +78,10 @@ func (b *bench) daemon(name string, o options) (*proc, error) {
 	}
 	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	var diagnostics strings.Builder
+	var diagnostics testserver.Output
 	p.cmd.Stderr = &diagnostics
 	start := time.Now()
-	if err := p.cmd.Start(); err != nil {
+	if err := testserver.StartProcess(p.cmd); err != nil {
 		return nil, err
 	}
 	b.procs = append(b.procs, p)
@@ -93,7 +95,7 @@ func (b *bench) daemon(name string, o options) (*proc, error) {
 	return nil, fmt.Errorf("%s does not come up: %s", name, diagnostics.String())
 }
 
-// kill ends a daemon without its clean-up, and leaves that to the next.
+// stop ends a daemon cleanly, or after ten seconds in any case.
 func (p *proc) stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	done := make(chan struct{})
@@ -107,6 +109,10 @@ func (p *proc) stop() {
 }
 
 func (b *bench) stopAll() {
+	for _, w := range b.helpers {
+		w.close()
+	}
+	b.helpers = nil
 	for _, p := range b.procs {
 		p.stop()
 	}

@@ -50,15 +50,10 @@ func rawRow(list []rawSide, run func(rawSide) func() ([]float64, error)) []side 
 
 // ipcRows measures single requests through the published client and the raw one.
 func (b *bench) ipcRows() error {
-	procs, err := b.daemons(options{size: "3GiB"})
+	procs, py, err := b.contest(options{size: "3GiB"})
 	if err != nil {
 		return err
 	}
-	py, err := b.workers("vineyard", procs)
-	if err != nil {
-		return err
-	}
-	defer py.close()
 	raws, err := rawSides(procs)
 	if err != nil {
 		return err

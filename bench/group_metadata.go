@@ -20,7 +20,6 @@ func (b *bench) metadata() error {
 	if err != nil {
 		return err
 	}
-	defer py.close()
 	raws, err := rawSides(procs)
 	if err != nil {
 		return err

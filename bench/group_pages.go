@@ -97,15 +97,10 @@ func (b *bench) pages() error {
 	}
 
 	// Steady writes.
-	procs, err = b.daemons(options{size: "2GiB"})
+	_, py, err := b.contest(options{size: "2GiB"})
 	if err != nil {
 		return err
 	}
-	py, err := b.workers("vineyard", procs)
-	if err != nil {
-		return err
-	}
-	defer py.close()
 	for _, size := range pick(b, []int64{1 << 20, 64 << 20, gib}, []int64{1 << 20, 64 << 20}) {
 		if err := b.compare("steady write of "+sizeName(size)+", Python", millis, py.row("write", args{"size": size}), mark(1)); err != nil {
 			return err

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/v6d-go/v6d/internal/testserver"
 )
 
 // peers measures what people would share memory with instead, each through its
@@ -23,14 +25,13 @@ func (b *bench) peers() error {
 	if err != nil {
 		return err
 	}
-	defer func() { all.close() }()
 	add := func(name, python, kind string, argv ...string) {
 		w, err := b.worker(python, name, kind, argv...)
 		if err != nil {
 			b.report.absent(os.Stdout, name, strings.TrimSpace(strings.Split(err.Error(), "\n")[0]))
 			return
 		}
-		all = append(all, w)
+		all, b.helpers = append(all, w), append(b.helpers, w)
 	}
 	if stop, err := b.service(filepath.Join(filepath.Dir(b.plasma), "plasma_store"), []string{"-m", "1000000000", "-s", b.dir + "/plasma.sock"}, b.dir+"/plasma.sock"); err != nil {
 		b.report.absent(os.Stdout, "Plasma", err.Error())
@@ -67,7 +68,7 @@ func (b *bench) peers() error {
 func (b *bench) service(name string, argv []string, socket string) (stop func(), err error) {
 	cmd := exec.Command(name, argv...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	if err := cmd.Start(); err != nil {
+	if err := testserver.StartProcess(cmd); err != nil {
 		return nil, err
 	}
 	stop = func() {

@@ -2,15 +2,10 @@ package main
 
 // rpc measures requests over TCP through the published client.
 func (b *bench) rpc() error {
-	procs, err := b.daemons(options{size: "1GiB", rpc: true})
+	_, py, err := b.contest(options{size: "1GiB", rpc: true})
 	if err != nil {
 		return err
 	}
-	py, err := b.workers("vineyard", procs)
-	if err != nil {
-		return err
-	}
-	defer py.close()
 	few := pick(b, 20, 5)
 	if err := b.compare("exists over TCP, Python", millis, py.row("rpc_exists", args{"n": few}), mark(50)); err != nil {
 		return err

@@ -8,20 +8,14 @@ import (
 
 // streams measures chunks a second from one Python process to another.
 func (b *bench) streams() error {
-	procs, err := b.daemons(options{size: "1GiB"})
+	procs, producers, err := b.contest(options{size: "1GiB"})
 	if err != nil {
 		return err
 	}
-	producers, err := b.workers("vineyard", procs)
-	if err != nil {
-		return err
-	}
-	defer producers.close()
 	consumers, err := b.workers("vineyard", procs)
 	if err != nil {
 		return err
 	}
-	defer consumers.close()
 	for _, c := range []struct {
 		size, n int
 		mark    float64

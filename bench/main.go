@@ -112,9 +112,10 @@ type bench struct {
 
 	v6d, reference, python, plasma string
 
-	dir    string // holds sockets and files, on tmpfs
-	report report
-	procs  []*proc
+	dir     string // holds sockets and files, on tmpfs
+	report  report
+	procs   []*proc
+	helpers []*worker
 }
 
 func (b *bench) run(only string) error {

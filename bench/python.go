@@ -8,8 +8,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"syscall"
+
+	"github.com/v6d-go/v6d/internal/testserver"
 )
 
 // args of an operation of a worker.
@@ -23,7 +24,7 @@ type worker struct {
 	cmd   *exec.Cmd
 	in    io.WriteCloser
 	out   *bufio.Reader
-	trace strings.Builder
+	trace testserver.Output
 }
 
 // workers are one process a side.
@@ -45,7 +46,7 @@ func (b *bench) worker(python, name, kind string, argv ...string) (*worker, erro
 		return nil, err
 	}
 	w.out = bufio.NewReaderSize(out, 1<<20)
-	if err := w.cmd.Start(); err != nil {
+	if err := testserver.StartProcess(w.cmd); err != nil {
 		return nil, err
 	}
 	if _, err := w.call("ready", nil); err != nil {
@@ -55,15 +56,27 @@ func (b *bench) worker(python, name, kind string, argv ...string) (*worker, erro
 	return w, nil
 }
 
+// contest starts the daemons of a group and a published client of each. stopAll
+// ends them.
+func (b *bench) contest(o options) ([]*proc, workers, error) {
+	procs, err := b.daemons(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	py, err := b.workers("vineyard", procs)
+	return procs, py, err
+}
+
+// workers starts one process a daemon. stopAll ends them.
 func (b *bench) workers(kind string, procs []*proc) (workers, error) {
 	var all workers
 	for _, p := range procs {
 		w, err := b.worker(b.python, p.name, kind, p.socket, fmt.Sprint(p.port))
 		if err != nil {
-			all.close()
 			return nil, err
 		}
 		all = append(all, w)
+		b.helpers = append(b.helpers, w)
 	}
 	return all, nil
 }
@@ -71,12 +84,6 @@ func (b *bench) workers(kind string, procs []*proc) (workers, error) {
 func (w *worker) close() {
 	_ = w.in.Close()
 	_ = w.cmd.Wait() // it ends with its input
-}
-
-func (all workers) close() {
-	for _, w := range all {
-		w.close()
-	}
 }
 
 // send starts an operation, receive waits for what it measured.

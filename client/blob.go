@@ -362,11 +362,7 @@ func (c *Client) sendPayload(b []byte) error {
 	if err != nil {
 		return err
 	}
-	if !shrinks {
-		_, err := zstream.NewStoredWriter(c.pc.Conn).Write(b)
-		return err
-	}
-	w, err := zstream.NewWriter(c.pc.Conn)
+	w, err := zstream.NewWriter(c.pc.Conn, shrinks)
 	if err != nil {
 		return err
 	}

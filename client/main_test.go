@@ -4,7 +4,6 @@ package client_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -188,7 +187,7 @@ func answers(network, address string) bool {
 // it if it does not. It returns a function that kills it at once.
 func startProcess(t testing.TB, cmd *exec.Cmd, ask func()) (kill func()) {
 	t.Helper()
-	var out syncBuffer
+	var out testserver.Output
 	if cmd.Stdout == nil {
 		cmd.Stdout = &out
 	}
@@ -226,23 +225,6 @@ func startProcess(t testing.TB, cmd *exec.Cmd, ask func()) (kill func()) {
 		}
 	})
 	return kill
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // must fails the test unless err is nil.

@@ -58,12 +58,12 @@ func NewServerConn(c net.Conn) *Conn { return newConn(c, MaxRequest, true) }
 // thread: fewer steps between the client and us, at the price of a thread. It
 // takes u over.
 func NewBlockingConn(u *net.UnixConn) (*Conn, error) {
-	peer := u.RemoteAddr()
+	us, peer := u.LocalAddr(), u.RemoteAddr()
 	f, err := sys.Blocking(u)
 	if err != nil {
 		return nil, err
 	}
-	c := newConn(fileConn{f, peer}, MaxRequest, true)
+	c := newConn(fileConn{f, us, peer}, MaxRequest, true)
 	c.local, c.blocking = true, true
 	return c, nil
 }
@@ -71,11 +71,11 @@ func NewBlockingConn(u *net.UnixConn) (*Conn, error) {
 // fileConn makes a net.Conn of a connected socket that is a file.
 type fileConn struct {
 	*os.File
-	peer net.Addr
+	us, peer net.Addr
 }
 
 // LocalAddr implements net.Conn.
-func (c fileConn) LocalAddr() net.Addr { return c.peer }
+func (c fileConn) LocalAddr() net.Addr { return c.us }
 
 // RemoteAddr implements net.Conn.
 func (c fileConn) RemoteAddr() net.Addr { return c.peer }

@@ -196,11 +196,11 @@ func (c *conn) sendCompressed(views []store.View) error {
 	if err != nil {
 		return err
 	}
-	enc, done, err := encoder(c.pc.Conn, shrinks)
+	enc, err := zstream.NewWriter(c.pc.Conn, shrinks)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer enc.Close()
 	for _, v := range views {
 		if v.Size == 0 {
 			continue
@@ -213,23 +213,6 @@ func (c *conn) sendCompressed(views []store.View) error {
 		}
 	}
 	return nil
-}
-
-// blobWriter makes the compressed form of blobs.
-type blobWriter interface {
-	io.Writer
-	EndBlob() error
-}
-
-func encoder(dst io.Writer, shrinks bool) (w blobWriter, done func(), err error) {
-	if !shrinks {
-		return zstream.NewStoredWriter(dst), func() {}, nil
-	}
-	enc, err := zstream.NewWriter(dst)
-	if err != nil {
-		return nil, nil, err
-	}
-	return enc, enc.Close, nil
 }
 
 // shrink guesses whether blobs are worth compressing: by the largest of them.

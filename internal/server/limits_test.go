@@ -17,28 +17,9 @@ import (
 
 const mib = 1 << 20
 
-// smallTmpfs mounts a tmpfs until the test ends.
-func smallTmpfs(t testing.TB, size int64) string {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("mounting a tmpfs needs root")
-	}
-	dir := testserver.ShortTempDir(t)
-	if err := syscall.Mount("v6d-test", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
-		t.Skipf("cannot mount a tmpfs here: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 0); err != nil {
-			t.Errorf("unmount %s: %v", dir, err)
-			_ = syscall.Unmount(dir, syscall.MNT_DETACH)
-		}
-	})
-	return dir
-}
-
 // onTmpfs starts a daemon whose pool is larger than the tmpfs that it lies on.
 func onTmpfs(t testing.TB, tmpfs, pool int64) *testserver.Daemon {
-	dir := smallTmpfs(t, tmpfs)
+	dir := testserver.Tmpfs(t, tmpfs)
 	return testserver.Start(t, func(c *config.Serve) {
 		c.Memory = dir
 		c.Size = strconv.FormatInt(pool, 10)

@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/v6d-go/v6d/internal/object"
-	"github.com/v6d-go/v6d/internal/store"
 )
 
 // timing counts one kind of request. Connections add to it without a lock.
@@ -189,12 +188,15 @@ func largest(sums map[string]int64, n int) map[string]int64 {
 // sum adds the bytes of a session's live blobs up by type and by owner.
 func (ss *session) sum(byType map[string]int64, byOwner map[int]int64) {
 	names := map[object.ID]string{} // typenames of owners
-	ss.blobs.Each(func(e store.Entry) {
+	for _, e := range ss.blobs.Entries() {
+		if e.Deleted {
+			continue
+		}
 		byOwner[e.UID] += e.Size
 		owners := ss.tree.Owners(e.ID)
 		if len(owners) == 0 {
 			byType[""] += e.Size
-			return
+			continue
 		}
 		name, ok := names[owners[0]]
 		if !ok {
@@ -202,5 +204,5 @@ func (ss *session) sum(byType map[string]int64, byOwner map[int]int64) {
 			names[owners[0]] = name
 		}
 		byType[name] += e.Size
-	})
+	}
 }

@@ -26,8 +26,10 @@ const recNode = 48
 // anything, and starts a new journal.
 func (s *Server) recover() error {
 	path := s.home.JournalPath()
+	found := false // a journal that tells what an earlier daemon left
 	if path != "" {
-		if err := s.replay(path); err != nil {
+		var err error
+		if found, err = s.replay(path); err != nil {
 			return status.Errorf(status.IOError, "recover the pool at %s: %w", s.report.Place.Path, err).
 				WithHint("start with --fresh to discard it")
 		}
@@ -41,7 +43,7 @@ func (s *Server) recover() error {
 	}
 	if path != "" {
 		// A daemon that died while making a file left one that no record names.
-		if err := s.removeRemains(); err != nil {
+		if err := s.removeRemains(found); err != nil {
 			return err
 		}
 		if err := s.home.Grow(s.report.Size); err != nil {
@@ -103,12 +105,14 @@ func (s *Server) removeSockets() error {
 	return nil
 }
 
-func (s *Server) removeRemains() error {
+// removeRemains removes what no journal names. With no journal at all, pool files
+// are an earlier pool that cannot be read.
+func (s *Server) removeRemains(found bool) error {
 	keep := s.store.Files()
 	keep["journal"] = true
 	removed, err := s.home.RemoveOthers(keep)
 	pools := slices.DeleteFunc(slices.Clone(removed), func(name string) bool { return !strings.HasPrefix(name, "pool-") })
-	if len(pools) > 0 && s.noJournal {
+	if len(pools) > 0 && !found {
 		lost := "pool files " + strings.Join(pools, ", ") + ": the journal beside them is empty or gone"
 		s.report.Lost = append(s.report.Lost, lost)
 		s.log.Error("an earlier pool is lost: its journal is empty or gone", "files", pools)
@@ -118,14 +122,14 @@ func (s *Server) removeRemains() error {
 	return err
 }
 
-func (s *Server) replay(path string) error {
+// replay applies the journal; found is false for one that is empty or not there.
+func (s *Server) replay(path string) (found bool, err error) {
 	rep, err := journal.Replay(path, s.replayRecord)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if rep.Records == 0 && len(rep.Damaged) == 0 {
-		s.noJournal = true
-		return nil
+		return false, nil
 	}
 	for _, g := range rep.Damaged {
 		s.log.Error("the journal is damaged; what was recorded there is lost", "offset", g.Off, "bytes", g.Size, "torn_end", g.Torn)
@@ -152,7 +156,7 @@ func (s *Server) replay(path string) error {
 	s.report.Recovered, s.report.Bytes = rec.Blobs-len(rec.Chunks), rec.Bytes
 	s.log.Info("recovered", "blobs", s.report.Recovered, "objects", s.report.Objects, "bytes", rec.Bytes,
 		"lost", len(rec.Lost), "stream_chunks_freed", len(rec.Chunks))
-	return nil
+	return true, nil
 }
 
 // dropChunks deletes what lay in 0.24 streams, unless an object took it over.

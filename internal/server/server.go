@@ -64,15 +64,14 @@ type Server struct {
 	mode  os.FileMode
 	group *errgroup.Group
 
-	mu        sync.Mutex
-	sessions  map[object.SessionID]*session // guarded by mu
-	conns     map[*conn]struct{}            // guarded by mu
-	draining  atomic.Bool
-	requests  atomic.Uint64
-	threads   atomic.Int64 // local connections with a thread of their own
-	parked    parked
-	noJournal bool                 // nothing told what an earlier daemon left
-	timings   map[*handler]*timing // nil unless somebody can ask for metrics
+	mu       sync.Mutex
+	sessions map[object.SessionID]*session // guarded by mu
+	conns    map[*conn]struct{}            // guarded by mu
+	draining atomic.Bool
+	requests atomic.Uint64
+	threads  atomic.Int64 // local connections with a thread of their own
+	parked   parked
+	timings  map[*handler]*timing // nil unless somebody can ask for metrics
 }
 
 // Report tells what a start found and made, for people.

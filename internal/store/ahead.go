@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/v6d-go/v6d/internal/object"
 	"github.com/v6d-go/v6d/internal/shm"
 	"github.com/v6d-go/v6d/internal/status"
 )
@@ -60,10 +61,8 @@ func (s *Store) wantAhead(r *region) {
 // the time, until ctx ends. Trim makes it rest until the next create.
 func (s *Store) KeepAhead(ctx context.Context) {
 	s.mu.Lock()
-	for _, ss := range s.sessions {
-		if ss.ID == 0 {
-			s.wantAhead(ss.pool)
-		}
+	if ss := s.sessions[object.RootSession]; ss != nil {
+		s.wantAhead(ss.pool)
 	}
 	s.mu.Unlock()
 	for {

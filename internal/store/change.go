@@ -422,8 +422,9 @@ func (ss *Session) MoveFrom(src *Session, pairs []MovePair) error {
 	return nil
 }
 
-// Trim gives memory back: what was reserved ahead, zombies that only 0.24 clients hold, and the pages
-// of every free unit. It returns the bytes given back.
+// Trim gives memory back: zombies that only 0.24 clients hold, and the pages of
+// every free unit, those reserved ahead included. It returns the bytes given
+// back.
 func (s *Store) Trim() (int64, error) {
 	s.stepping.Lock()
 	defer s.stepping.Unlock()

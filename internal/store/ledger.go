@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -95,6 +96,12 @@ type Entry struct {
 
 // Entries lists all blobs of a session, zombies included, in id order.
 func (ss *Session) Entries() []Entry {
+	out := ss.entries()
+	slices.SortFunc(out, func(a, b Entry) int { return cmp.Compare(a.ID, b.ID) }) // not under the lock
+	return out
+}
+
+func (ss *Session) entries() []Entry {
 	s := ss.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,12 +114,6 @@ func (ss *Session) Entries() []Entry {
 			out = append(out, b.entry())
 		}
 	}
-	slices.SortFunc(out, func(a, b Entry) int {
-		if a.ID < b.ID {
-			return -1
-		}
-		return 1
-	})
 	return out
 }
 
@@ -121,26 +122,6 @@ func (b *Blob) entry() Entry {
 		ID: b.id, Session: b.session.ID, Size: b.size, Sealed: b.sealed, Deleted: b.gone, Refs: int(b.refs),
 		PID: int(b.pid), UID: int(b.uid), Created: time.Unix(b.created, 0).UTC(), Where: b.region.kind.String(), Chunk: b.chunk,
 	}
-}
-
-// Each calls fn for every live blob of a session, in no order. fn must not call
-// the store.
-func (ss *Session) Each(fn func(Entry)) {
-	for _, e := range ss.live() {
-		fn(e)
-	}
-}
-
-// live copies what is known of the live blobs, so that nothing else is done
-// under the lock.
-func (ss *Session) live() []Entry {
-	ss.store.mu.Lock()
-	defer ss.store.mu.Unlock()
-	out := make([]Entry, 0, len(ss.blobs))
-	for _, b := range ss.blobs {
-		out = append(out, b.entry())
-	}
-	return out
 }
 
 // Check verifies that the ledger balances: usage, deferred bytes and reference

@@ -330,16 +330,12 @@ func (s *Store) Files() map[string]bool {
 func (s *Store) Tidy(budget int64) error {
 	s.mu.Lock()
 	all := s.generations(func(*region) bool { return true })
-	for _, r := range all {
-		r.tidying = r.live
-	}
-	s.mu.Unlock()
-	var errs []error
-	all = unmapped(all)
 	// The emptiest first: should the daemon die on the way, files have become
 	// fewer, not more.
-	slices.SortFunc(all, func(a, b *region) int { return a.tidying - b.tidying })
-	for _, r := range all {
+	slices.SortFunc(all, func(a, b *region) int { return a.live - b.live })
+	s.mu.Unlock()
+	var errs []error
+	for _, r := range unmapped(all) {
 		s.mu.Lock()
 		dead := r.dead
 		r.dead = nil

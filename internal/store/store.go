@@ -98,7 +98,6 @@ type region struct {
 	kind    regionKind
 	live    int   // blobs and zombies in it
 	bytes   int64 // their bytes
-	tidying int   // live as Tidy found it, its own
 	busy    bool  // something was created in it: worth reserving ahead for
 	closed  bool  // remove the file with its last blob
 	missing bool  // while recovering: the file is not there

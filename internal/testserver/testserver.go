@@ -4,7 +4,6 @@
 package testserver
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +28,7 @@ type Daemon struct {
 	Server *server.Server
 
 	stop func() error
-	log  *syncBuffer
+	log  *Output
 }
 
 // Start runs a daemon until the test ends. change, if not nil, alters its
@@ -45,7 +44,7 @@ func Start(t testing.TB, change func(*config.Serve)) *Daemon {
 	if change != nil {
 		change(&cfg)
 	}
-	d := &Daemon{Socket: cfg.Socket, log: &syncBuffer{}}
+	d := &Daemon{Socket: cfg.Socket, log: &Output{}}
 	before := openFiles()
 	goroutines := runtime.NumGoroutine()
 	srv, err := server.New(server.Options{
@@ -170,21 +169,4 @@ func checkLeaks(t testing.TB, before map[string]string, goroutines int) {
 func stacks() string {
 	buf := make([]byte, 1<<20)
 	return string(buf[:runtime.Stack(buf, true)])
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }

@@ -2,7 +2,6 @@ package zstream
 
 import (
 	"encoding/binary"
-	"io"
 	"net"
 	"sync"
 
@@ -20,17 +19,8 @@ const (
 // whose window is 2 MiB (RFC 8878, 3.1.1).
 var frameHeader = []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 11 << 3}
 
-// StoredWriter sends blobs as they are, in the form of a compressed stream.
-type StoredWriter struct {
-	dst   io.Writer
-	begun bool
-}
-
-// NewStoredWriter starts a stream. It needs no Close.
-func NewStoredWriter(dst io.Writer) *StoredWriter { return &StoredWriter{dst: dst} }
-
-// Write sends bytes of the current blob, at once.
-func (w *StoredWriter) Write(p []byte) (int, error) {
+// store sends bytes of the current blob at once.
+func (w *Writer) store(p []byte) (int, error) {
 	total := len(p)
 	var pieces net.Buffers // one system call for all where dst is a socket
 	for len(p) > 0 {
@@ -48,9 +38,6 @@ func (w *StoredWriter) Write(p []byte) (int, error) {
 	_, err := pieces.WriteTo(w.dst)
 	return total, err
 }
-
-// EndBlob ends the current blob: nothing is held back.
-func (w *StoredWriter) EndBlob() error { return nil }
 
 // A sample tells whether compression is worth its time: a few pieces of a blob.
 const (

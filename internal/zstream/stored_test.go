@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestStored: what a StoredWriter sends follows the rules of the wire and comes
+// TestStored: what is stored follows the rules of the wire and comes
 // back as it was, whatever pieces it was written in.
 func TestStored(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -14,7 +14,10 @@ func TestStored(t *testing.T) {
 		for _, piece := range []int{7777, maxBlock, 1 << 20} {
 			var blobs [][]byte
 			var out bytes.Buffer
-			w := NewStoredWriter(&out)
+			w, err := NewWriter(&out, false)
+			if err != nil {
+				t.Fatal(err)
+			}
 			var ends []int
 			for _, n := range sizes {
 				blob := make([]byte, n)

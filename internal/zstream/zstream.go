@@ -33,17 +33,23 @@ var (
 	decoders sync.Pool // of *zstd.Decoder
 )
 
-// Writer compresses blobs onto a connection.
+// Writer sends blobs on a connection: compressed, or as they are in the form of a
+// compressed stream.
 type Writer struct {
 	dst     io.Writer
-	enc     *zstd.Encoder
-	out     bytes.Buffer // begins with room for a header
+	enc     *zstd.Encoder // nil to store
+	begun   bool          // a stored stream has its frame header
+	out     bytes.Buffer  // begins with room for a header
 	pending int
 }
 
-// NewWriter starts a stream. Close it when the request is done.
-func NewWriter(dst io.Writer) (*Writer, error) {
+// NewWriter starts a stream; payload that does not shrink (see Shrinks) is better
+// stored. Close it when the request is done.
+func NewWriter(dst io.Writer, compress bool) (*Writer, error) {
 	w := &Writer{dst: dst}
+	if !compress {
+		return w, nil
+	}
 	w.begin()
 	if enc, ok := encoders.Get().(*zstd.Encoder); ok {
 		w.enc = enc
@@ -66,13 +72,19 @@ func (w *Writer) begin() {
 
 // Close gives the encoder back. It writes nothing: the stream is never ended.
 func (w *Writer) Close() {
+	if w.enc == nil {
+		return
+	}
 	w.enc.Reset(nil)
 	encoders.Put(w.enc)
 	w.enc = nil
 }
 
-// Write compresses bytes of the current blob.
+// Write sends bytes of the current blob, or keeps them for EndBlob.
 func (w *Writer) Write(p []byte) (int, error) {
+	if w.enc == nil {
+		return w.store(p)
+	}
 	total := 0
 	for len(p) > 0 {
 		n := min(len(p), flushEvery-w.pending)

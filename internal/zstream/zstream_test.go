@@ -38,7 +38,7 @@ func chunksOf(t testing.TB, b []byte) (chunks [][]byte) {
 // blobs end in it.
 func compress(t testing.TB, blobs [][]byte, piece int) (stream []byte, ends []int) {
 	var out bytes.Buffer
-	w, err := NewWriter(&out)
+	w, err := NewWriter(&out, true)
 	if err != nil {
 		t.Fatal(err)
 	}

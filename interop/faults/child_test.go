@@ -18,6 +18,7 @@ import (
 	"github.com/v6d-go/v6d/client"
 	"github.com/v6d-go/v6d/internal/protocol"
 	"github.com/v6d-go/v6d/internal/sys"
+	"github.com/v6d-go/v6d/internal/testserver"
 )
 
 // The environment of a client process.
@@ -341,7 +342,7 @@ type process struct {
 	cmd   *exec.Cmd
 	stdin io.Closer
 	out   *bufio.Reader
-	err   *logBuffer
+	err   *testserver.Output
 }
 
 // spawn starts a client process; it ends with the test at the latest.
@@ -353,7 +354,7 @@ func (d *daemon) spawn(t testing.TB, role string, what uint64) *process {
 	}
 	cmd := exec.Command(exe)
 	cmd.Env = append(os.Environ(), envRole+"="+role, envSocket+"="+d.socket, envRPC+"="+d.rpc, envWhat+"="+strconv.FormatUint(what, 10))
-	p := &process{cmd: cmd, err: &logBuffer{}}
+	p := &process{cmd: cmd, err: &testserver.Output{}}
 	cmd.Stderr = p.err
 	if p.stdin, err = cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -363,7 +364,7 @@ func (d *daemon) spawn(t testing.TB, role string, what uint64) *process {
 		t.Fatal(err)
 	}
 	p.out = bufio.NewReader(out)
-	if err := start(cmd); err != nil {
+	if err := testserver.StartProcess(cmd); err != nil {
 		t.Fatalf("start a client: %v", err)
 	}
 	t.Cleanup(func() { _ = p.kill() })

@@ -10,21 +10,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/v6d-go/v6d/client"
 	"github.com/v6d-go/v6d/internal/server"
+	"github.com/v6d-go/v6d/internal/testserver"
 )
 
 // daemon is a socket with a daemon process on it. Cleanup stops the process and
@@ -38,8 +36,8 @@ type daemon struct {
 	expect []string // errors that it may log
 
 	cmd  *exec.Cmd
-	out  *logBuffer // standard output: the banner
-	log  *logBuffer // standard error
+	out  *testserver.Output // standard output: the banner
+	log  *testserver.Output // standard error
 	done chan struct{}
 }
 
@@ -75,9 +73,9 @@ func (d *daemon) start() {
 	if d.prefix != "" {
 		cmd = exec.Command("sh", append([]string{"-c", d.prefix + ` && exec "$@"`, "sh", v6d}, args...)...)
 	}
-	d.cmd, d.out, d.log, d.done = cmd, &logBuffer{}, &logBuffer{}, make(chan struct{})
+	d.cmd, d.out, d.log, d.done = cmd, &testserver.Output{}, &testserver.Output{}, make(chan struct{})
 	cmd.Stdout, cmd.Stderr = d.out, d.log
-	if err := start(cmd); err != nil {
+	if err := testserver.StartProcess(cmd); err != nil {
 		d.t.Fatalf("start the daemon: %v", err)
 	}
 	done := d.done
@@ -103,31 +101,6 @@ func (d *daemon) start() {
 	}
 	d.rpc = d.status(d.t).Start.RPC
 }
-
-// start starts a command that dies with the test. The kernel means the death of
-// the thread that started it, so that one is kept.
-func start(cmd *exec.Cmd) error {
-	starter.Do(func() {
-		go func() {
-			runtime.LockOSThread()
-			for f := range starts {
-				f()
-			}
-		}()
-	})
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
-	}
-	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	result := make(chan error)
-	starts <- func() { result <- cmd.Start() }
-	return <-result
-}
-
-var (
-	starter sync.Once
-	starts  = make(chan func())
-)
 
 func (d *daemon) pid() int { return d.cmd.Process.Pid }
 
@@ -465,24 +438,4 @@ func (d *daemon) endStraySessions(t testing.TB) int {
 		n++
 	}
 	return n
-}
-
-// logBuffer collects a process's output.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-var _ io.Writer = (*logBuffer)(nil)
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

@@ -9,11 +9,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/v6d-go/v6d/client"
 	"github.com/v6d-go/v6d/internal/protocol"
+	"github.com/v6d-go/v6d/internal/testserver"
 )
 
 // testFull fills the pool until the daemon refuses: by its limit, by its tmpfs,
@@ -160,26 +160,6 @@ func fullLimit(t *testing.T) {
 	t.Logf("%d puts refused with 41; ledger balanced", refusals)
 }
 
-// smallTmpfs mounts a tmpfs until the test ends.
-func smallTmpfs(t testing.TB, size int) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "v6d-flt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := syscall.Mount("v6d-faults", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
-		t.Skipf("a tmpfs cannot be mounted here: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 0); err != nil {
-			t.Errorf("unmount %s: %v", dir, err)
-			_ = syscall.Unmount(dir, syscall.MNT_DETACH)
-		}
-	})
-	return dir
-}
-
 // cycles fills a daemon up, reads all back, deletes a part and fills again, and
 // returns how often it refused.
 func cycles(t testing.TB, d *daemon, size, least int, named ...string) (refusals int) {
@@ -212,7 +192,7 @@ func cycles(t testing.TB, d *daemon, size, least int, named ...string) (refusals
 // fullTmpfs: a tmpfs that is smaller than the pool fills up. No page is promised
 // that does not exist: every byte is written and read back.
 func fullTmpfs(t *testing.T) {
-	dir := smallTmpfs(t, 64*mib)
+	dir := testserver.Tmpfs(t, 64*mib)
 	d := serve(t, "--size", "256MiB", "--memory", dir)
 	before := d.books(t, 0)
 	refusals := cycles(t, d, 3*mib, 10, "file system of the pool is full")

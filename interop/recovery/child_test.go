@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/v6d-go/v6d/client"
+	"github.com/v6d-go/v6d/internal/testserver"
 )
 
 // child is the main function of a helper process: the test binary itself, told
@@ -94,7 +95,7 @@ func scribble() int {
 type helper struct {
 	cmd  *exec.Cmd
 	in   *os.File
-	out  *logBuffer
+	out  *testserver.Output
 	done chan struct{}
 	age  int // crashes survived
 }
@@ -111,11 +112,11 @@ func newHelper(t testing.TB, socket string, watch map[client.ID][32]byte) *helpe
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &helper{cmd: exec.Command(exe), in: w, out: &logBuffer{}, done: make(chan struct{})}
+	h := &helper{cmd: exec.Command(exe), in: w, out: &testserver.Output{}, done: make(chan struct{})}
 	h.cmd.Env = append(os.Environ(), "V6D_RECOVERY_CHILD=scribble", "V6D_SOCKET="+socket)
 	h.cmd.Stdin, h.cmd.Stdout, h.cmd.Stderr = r, h.out, h.out
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := start(h.cmd); err != nil {
+	if err := testserver.StartProcess(h.cmd); err != nil {
 		t.Fatal(err)
 	}
 	r.Close()

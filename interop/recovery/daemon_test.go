@@ -3,17 +3,14 @@
 package recovery
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,6 +19,7 @@ import (
 
 	"github.com/v6d-go/v6d/client"
 	"github.com/v6d-go/v6d/internal/server"
+	"github.com/v6d-go/v6d/internal/testserver"
 )
 
 // host is a socket on which one daemon after the other runs. Cleanup kills what
@@ -39,8 +37,8 @@ type host struct {
 type daemon struct {
 	t    testing.TB
 	cmd  *exec.Cmd
-	out  *logBuffer // standard output: the banner
-	log  *logBuffer // standard error
+	out  *testserver.Output // standard output: the banner
+	log  *testserver.Output // standard error
 	done chan struct{}
 }
 
@@ -68,7 +66,7 @@ func (h *host) cleanup() {
 		<-d.done
 	}
 	if h.t.Failed() && d != nil {
-		h.t.Logf("log of the last daemon:\n%s%s", d.out, d.log.tail(60))
+		h.t.Logf("log of the last daemon:\n%s%s", d.out, d.log.Tail(60))
 	}
 	for mounts(h.mountDir()) > 0 {
 		if err := syscall.Unmount(h.mountDir(), syscall.MNT_DETACH); err != nil {
@@ -91,7 +89,7 @@ func (h *host) spawn(args ...string) *daemon {
 
 func (h *host) launch(cmd *exec.Cmd) *daemon {
 	h.t.Helper()
-	d := &daemon{t: h.t, cmd: cmd, out: &logBuffer{}, log: &logBuffer{}, done: make(chan struct{})}
+	d := &daemon{t: h.t, cmd: cmd, out: &testserver.Output{}, log: &testserver.Output{}, done: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = d.out, d.log
 	if cmd.Env == nil {
 		cmd.Env = os.Environ()
@@ -101,7 +99,7 @@ func (h *host) launch(cmd *exec.Cmd) *daemon {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	if err := start(cmd); err != nil {
+	if err := testserver.StartProcess(cmd); err != nil {
 		h.t.Fatalf("start the daemon: %v", err)
 	}
 	go func() {
@@ -114,33 +112,12 @@ func (h *host) launch(cmd *exec.Cmd) *daemon {
 	return d
 }
 
-// start starts a command with Pdeathsig from a thread that lives on: the kernel
-// means the death of the thread, not of the process.
-func start(cmd *exec.Cmd) error {
-	starter.Do(func() {
-		go func() {
-			runtime.LockOSThread()
-			for f := range starts {
-				f()
-			}
-		}()
-	})
-	result := make(chan error)
-	starts <- func() { result <- cmd.Start() }
-	return <-result
-}
-
-var (
-	starter sync.Once
-	starts  = make(chan func())
-)
-
 // start starts a daemon and waits until it answers.
 func (h *host) start(args ...string) *daemon {
 	h.t.Helper()
 	d := h.spawn(args...)
 	if err := h.answers(d); err != nil {
-		h.t.Fatalf("%v\n%s%s", err, d.out, d.log.tail(40))
+		h.t.Fatalf("%v\n%s%s", err, d.out, d.log.Tail(40))
 	}
 	return d
 }
@@ -174,7 +151,7 @@ func (d *daemon) running() bool {
 func (d *daemon) kill() {
 	d.t.Helper()
 	if err := d.cmd.Process.Signal(syscall.SIGKILL); err != nil {
-		d.t.Fatalf("kill -9: %v\n%s", err, d.log.tail(40))
+		d.t.Fatalf("kill -9: %v\n%s", err, d.log.Tail(40))
 	}
 	<-d.done
 }
@@ -182,7 +159,7 @@ func (d *daemon) kill() {
 func (d *daemon) signal(s syscall.Signal) {
 	d.t.Helper()
 	if err := d.cmd.Process.Signal(s); err != nil {
-		d.t.Fatalf("send %v: %v\n%s", s, err, d.log.tail(40))
+		d.t.Fatalf("send %v: %v\n%s", s, err, d.log.Tail(40))
 	}
 }
 
@@ -194,7 +171,7 @@ func (d *daemon) wait() int {
 	case <-time.After(patience):
 		_ = d.cmd.Process.Signal(syscall.SIGQUIT)
 		<-d.done
-		d.t.Fatalf("the daemon did not stop:\n%s", d.log.tail(200))
+		d.t.Fatalf("the daemon did not stop:\n%s", d.log.Tail(200))
 	}
 	return d.cmd.ProcessState.ExitCode()
 }
@@ -204,7 +181,7 @@ func (d *daemon) stop() {
 	d.t.Helper()
 	d.signal(syscall.SIGTERM)
 	if code := d.wait(); code != 0 {
-		d.t.Errorf("serve exits with %d after SIGTERM:\n%s", code, d.log.tail(40))
+		d.t.Errorf("serve exits with %d after SIGTERM:\n%s", code, d.log.Tail(40))
 	}
 }
 
@@ -278,29 +255,3 @@ func mounts(dir string) int {
 
 // canMount tells whether daemons of this user get a mount of their own.
 func canMount() bool { return os.Geteuid() == 0 }
-
-// logBuffer collects a process's output.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-var _ io.Writer = (*logBuffer)(nil)
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// tail returns the last n lines.
-func (l *logBuffer) tail(n int) string {
-	lines := strings.SplitAfter(l.String(), "\n")
-	return strings.Join(lines[max(0, len(lines)-n-1):], "")
-}

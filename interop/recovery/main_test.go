@@ -29,10 +29,11 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/v6d-go/v6d/internal/testserver"
 )
 
 // patience is how long anything may take that should take milliseconds; the
@@ -53,15 +54,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	if v6d = os.Getenv("V6D_BIN"); v6d == "" {
-		v6d = filepath.Join(dir, "v6d")
-		build := exec.Command("go", "build", "-o", v6d, "github.com/v6d-go/v6d/cmd/v6d")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build the daemon: %v\n%s", err, out)
-			os.RemoveAll(dir)
-			os.Exit(1)
-		}
+	if v6d, err = testserver.Binary(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.RemoveAll(dir)
+		os.Exit(1)
 	}
 	code := m.Run()
 	os.RemoveAll(dir)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/v6d-go/v6d/client"
+	"github.com/v6d-go/v6d/internal/testserver"
 )
 
 // pyWorker is soak.py: a process with the published client that works beside
@@ -24,7 +25,7 @@ import (
 type pyWorker struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
-	err *logBuffer
+	err *testserver.Output
 
 	mu     sync.Mutex
 	events []pyEvent     // guarded by mu
@@ -40,7 +41,7 @@ type pyEvent struct {
 
 func newPyWorker(t testing.TB) *pyWorker {
 	t.Helper()
-	p := &pyWorker{cmd: exec.Command(pythonPath(), script(t, "soak.py")), err: &logBuffer{}, ended: make(chan struct{})}
+	p := &pyWorker{cmd: exec.Command(pythonPath(), script(t, "soak.py")), err: &testserver.Output{}, ended: make(chan struct{})}
 	var err error
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -52,7 +53,7 @@ func newPyWorker(t testing.TB) *pyWorker {
 	p.cmd.Stderr = p.err
 	p.cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := start(p.cmd); err != nil {
+	if err := testserver.StartProcess(p.cmd); err != nil {
 		t.Fatal(err)
 	}
 	go func() {

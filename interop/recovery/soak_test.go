@@ -146,7 +146,7 @@ func (s *soak) report(d *daemon) {
 	for _, f := range s.m.faults[:min(len(s.m.faults), 20)] {
 		s.t.Errorf("cycle %d: %s", s.cycle-1, f)
 	}
-	s.t.Fatalf("%d faults; %s\n%s", len(s.m.faults), s.m.tally, d.log.tail(30))
+	s.t.Fatalf("%d faults; %s\n%s", len(s.m.faults), s.m.tally, d.log.Tail(30))
 }
 
 // start starts the next daemon, sometimes after others that die while starting,
@@ -165,7 +165,7 @@ func (s *soak) start() *daemon {
 	began := time.Now()
 	d := s.h.spawn("--size", size)
 	if err := s.h.answers(d); err != nil {
-		s.t.Fatalf("cycle %d: %v\n%s%s", s.cycle, err, d.out, d.log.tail(30))
+		s.t.Fatalf("cycle %d: %v\n%s%s", s.cycle, err, d.out, d.log.Tail(30))
 	}
 	s.m.tally.slowest = max(s.m.tally.slowest, time.Since(began))
 	s.m.tally.starts++
@@ -213,7 +213,7 @@ func (s *soak) verify(d *daemon) {
 	if err != nil {
 		log := ""
 		if d != nil {
-			log = d.log.tail(30)
+			log = d.log.Tail(30)
 		}
 		s.t.Fatalf("cycle %d: read everything back: %v\n%s", s.cycle, err, log)
 	}

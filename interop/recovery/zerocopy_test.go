@@ -18,6 +18,7 @@ import (
 	"unsafe"
 
 	"github.com/v6d-go/v6d/client"
+	"github.com/v6d-go/v6d/internal/testserver"
 )
 
 // pyClient is reader.py: a process with the published client.
@@ -26,7 +27,7 @@ type pyClient struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 	out *bufio.Scanner
-	err *logBuffer
+	err *testserver.Output
 }
 
 // pyAnswer is one answer of reader.py.
@@ -47,7 +48,7 @@ type pyAnswer struct {
 
 func newPyClient(t testing.TB, socket string) *pyClient {
 	t.Helper()
-	p := &pyClient{t: t, cmd: exec.Command(python(t), script(t, "reader.py"), socket), err: &logBuffer{}}
+	p := &pyClient{t: t, cmd: exec.Command(python(t), script(t, "reader.py"), socket), err: &testserver.Output{}}
 	var err error
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -60,7 +61,7 @@ func newPyClient(t testing.TB, socket string) *pyClient {
 	p.cmd.Stderr = p.err
 	p.cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := start(p.cmd); err != nil {
+	if err := testserver.StartProcess(p.cmd); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
