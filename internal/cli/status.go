@@ -107,7 +107,7 @@ func writeStatus(w io.Writer, st *server.Status) error {
 		[2]string{"unsealed", config.FormatSize(l.Unsealed)},
 		[2]string{"deleted but held", fmt.Sprintf("%s in %d blobs", config.FormatSize(l.Deferred), l.Zombies)},
 		[2]string{"earlier pools", config.FormatSize(l.Earlier)},
-		[2]string{"real memory", config.FormatSize(l.Reserved)},
+		[2]string{"real memory", fmt.Sprintf("%s, %s of it ahead of need", config.FormatSize(l.Reserved), config.FormatSize(l.Ahead))},
 		[2]string{"freed of dead clients", fmt.Sprintf("%d blobs, %s", l.Orphans, config.FormatSize(int64(l.OrphanBytes)))},
 		[2]string{"reused under 0.24 readers", fmt.Sprintf("%d blobs, %s", l.Reclaimed, config.FormatSize(int64(l.ReclaimedBytes)))},
 		[2]string{"sessions", fmt.Sprint(len(st.Sessions))},

@@ -24,8 +24,9 @@ const (
 
 // carving is a place that is out of use while it is reserved ahead.
 type carving struct {
-	in *region
-	at shm.Extent
+	in   *region
+	at   shm.Extent
+	done chan struct{} // closed when it is in use again
 }
 
 // before reports whether an extent lies behind the place, in the same pool.
@@ -115,13 +116,14 @@ func (s *Store) stepAhead() bool {
 		s.mu.Unlock()
 		return err == nil
 	}
-	s.carved = &carving{r, e}
+	s.carved = &carving{r, e, make(chan struct{})}
 	s.mu.Unlock()
 
 	err = r.file.Prefault(e, s.limits)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r.alloc.Free(e.Off, e.Size)
+	close(s.carved.done)
 	s.carved = nil
 	s.wake() // who found no room meanwhile
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/v6d-go/v6d/internal/object"
 	"github.com/v6d-go/v6d/internal/shm"
@@ -14,22 +15,8 @@ import (
 // the pool, leaves the books as they were, and wakes who found no room while a
 // part of the pool was out of use.
 func TestStepAhead(t *testing.T) {
-	dir, err := os.MkdirTemp("/dev/shm", "v6d-store-test-")
-	if err != nil {
-		t.Skipf("no folder in /dev/shm: %v", err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
 	const limit = 128 << 20
-	home, err := shm.OpenHome(shm.HomeOptions{Memory: dir, Huge: "never", Socket: filepath.Join(dir, "sock"), Size: limit})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := New(home, Options{Limit: limit, IDs: object.NewGenerator(0)})
-	t.Cleanup(func() { _ = errors.Join(s.Shutdown(), home.Close(true)) })
-	ss, err := s.NewSession(object.RootSession, false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s, ss := aheadStore(t, limit)
 	if s.stepAhead() {
 		t.Fatal("a step for a pool that nobody uses")
 	}
@@ -63,4 +50,60 @@ func TestStepAhead(t *testing.T) {
 	if err := s.Check(nil); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestCreateWaitsForTheStepOnly: a create that finds part of the pool out of use
+// goes on when the step is over, whoever trims the pool by then.
+func TestCreateWaitsForTheStepOnly(t *testing.T) {
+	const limit = 128 << 20
+	s, ss := aheadStore(t, limit)
+	s.stepping.Lock() // as Trim does for as long as it takes
+	defer s.stepping.Unlock()
+	s.mu.Lock()
+	step := &carving{ss.pool, shm.Extent{}, make(chan struct{})}
+	s.carved = step
+	s.mu.Unlock()
+	made := make(chan error)
+	go func() {
+		_, err := ss.Create(NewHolder(1, 1), aheadStep)
+		made <- err
+	}()
+	select {
+	case err := <-made:
+		t.Fatalf("the create did not wait: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	s.mu.Lock()
+	s.carved = nil
+	close(step.done)
+	s.mu.Unlock()
+	select {
+	case err := <-made:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the create waits for who trims")
+	}
+}
+
+// aheadStore is a store that is large enough to reserve memory ahead.
+func aheadStore(t *testing.T, limit int64) (*Store, *Session) {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "v6d-store-test-")
+	if err != nil {
+		t.Skipf("no folder in /dev/shm: %v", err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	home, err := shm.OpenHome(shm.HomeOptions{Memory: dir, Huge: "never", Socket: filepath.Join(dir, "sock"), Size: limit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(home, Options{Limit: limit, IDs: object.NewGenerator(0)})
+	t.Cleanup(func() { _ = errors.Join(s.Shutdown(), home.Close(true)) })
+	ss, err := s.NewSession(object.RootSession, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, ss
 }

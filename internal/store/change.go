@@ -441,62 +441,71 @@ func (s *Store) Trim() (int64, error) {
 	return s.trimFree(math.MaxInt64)
 }
 
-// trimFree gives pages of free units back until it has given enough.
+// trimFree gives pages of free units back until it has given enough. It goes
+// through each pool once: what others free or take meanwhile does not hold it up.
 func (s *Store) trimFree(enough int64) (int64, error) {
+	type hole struct {
+		in *region
+		at shm.Extent
+	}
+	var holes []hole
 	s.mu.Lock()
-	var pools []*region
 	for _, r := range s.regions {
-		if r.alloc != nil && !r.closed {
-			r.alloc.ReleaseSlabs()
-			pools = append(pools, r)
+		if r.alloc == nil || r.closed {
+			continue
+		}
+		r.alloc.ReleaseSlabs()
+		for _, e := range r.alloc.FreeUnits(1) {
+			if backed, ok := r.file.BackedUnits(e, e.Size); ok { // of many pools few hold any
+				holes = append(holes, hole{r, shm.Extent{Off: backed.Off, Size: e.Off + e.Size - backed.Off}})
+			}
 		}
 	}
 	s.mu.Unlock()
 	var total int64
-	for _, r := range pools {
-		for total < enough {
-			n, err := s.trimOne(r)
-			total += n
-			if err != nil {
+	for _, h := range holes {
+		for end := h.at.Off + h.at.Size; total < enough; {
+			given, next, err := s.trimOne(h.in, h.at)
+			if total += given; err != nil {
 				return total, err
 			}
-			if n == 0 {
+			if next == 0 {
 				break
 			}
+			h.at = shm.Extent{Off: next, Size: end - next}
 		}
 	}
 	return total, nil
 }
 
-// trimOne gives back one stretch of free units that hold memory, taking it out
-// of use meanwhile. Stretches are short, so that a create beside it still finds
-// room in the slack of the file.
-func (s *Store) trimOne(r *region) (int64, error) {
+// trimOne gives back the first stretch of units in e that hold memory and are
+// still free, taking it out of use meanwhile. Stretches are short, so that a
+// create beside it still finds room in the slack of the file. It returns the
+// bytes given back and where to go on, 0 for nowhere.
+func (s *Store) trimOne(r *region, e shm.Extent) (given, next int64, err error) {
 	most := max(s.opts.Limit/16/shm.Unit, 1) * shm.Unit
 	s.mu.Lock()
-	hole, ok := shm.Extent{}, false
-	for _, e := range r.alloc.FreeUnits(1) {
-		if hole, ok = r.file.BackedUnits(e, most); ok {
-			break
-		}
+	hole, ok := r.file.BackedUnits(e, most)
+	if !ok || r.closed {
+		s.mu.Unlock()
+		return 0, 0, nil
 	}
-	if ok {
-		ok = r.alloc.Carve(hole.Off, hole.Size)
+	next = hole.Off + hole.Size
+	if !r.alloc.Carve(hole.Off, hole.Size) { // part of it was taken meanwhile
+		s.mu.Unlock()
+		return 0, next, nil
 	}
 	s.mu.Unlock()
-	if !ok {
-		return 0, nil
-	}
-	err := r.file.GiveBack(hole)
+	err = r.file.GiveBack(hole)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	r.alloc.Free(hole.Off, hole.Size)
 	s.wake() // who found no room meanwhile
-	s.mu.Unlock()
 	if errors.Is(err, os.ErrClosed) {
-		return 0, nil // its session ended meanwhile, and the file with it
+		return 0, 0, nil // its session ended meanwhile, and the file with it
 	}
 	if err != nil {
-		return 0, fmt.Errorf("give memory back: %w", err)
+		return 0, 0, fmt.Errorf("give memory back: %w", err)
 	}
-	return hole.Size, nil
+	return hole.Size, next, nil
 }

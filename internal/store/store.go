@@ -397,9 +397,9 @@ func (ss *Session) create(h *Holder, size int64, keep bool) (*Blob, View, error)
 		if err == nil {
 			ss.pool.alloc.Free(off, size)
 		}
+		step := s.carved
 		s.mu.Unlock()
-		s.stepping.Lock()
-		s.stepping.Unlock() //nolint:staticcheck // only waits for the step to end
+		<-step.done
 		s.mu.Lock()
 		off, err = ss.place(size)
 	}

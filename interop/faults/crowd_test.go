@@ -561,7 +561,13 @@ func crowd(t *testing.T, d *daemon, w *world, least int, long time.Duration, str
 				clients.Add(1)
 				ops.Add(int64(n))
 				if err != nil {
-					t.Errorf("a client: %v", err)
+					st := d.status(t)
+					t.Errorf("a client: %v; usage %d of %d, sessions %+v", err, st.Ledger.Usage, st.Ledger.Limit, st.Sessions[0])
+					for _, s := range st.Streams {
+						if s.Waits != "" {
+							t.Logf("stream %+v", s)
+						}
+					}
 				}
 			}
 		})

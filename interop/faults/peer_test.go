@@ -78,10 +78,14 @@ func hear[Q, R any](p *peer, d *protocol.Def[Q, R], r *R) error {
 }
 
 func ask[Q, R any](p *peer, d *protocol.Def[Q, R], q Q, r *R) error {
-	if err := say(p, d, q); err != nil {
-		return err
+	err := say(p, d, q)
+	if err == nil {
+		err = hear(p, d, r)
 	}
-	return hear(p, d, r)
+	if err != nil {
+		return fmt.Errorf("%s: %w", d.Request, err)
+	}
+	return nil
 }
 
 // take receives the descriptors that a reply promised; -1 stands for none.
