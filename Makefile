@@ -6,8 +6,9 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/v6d-go/v6d/internal/cli.Version=$(VERSION)
 FUZZTIME ?= 10s
 LINT := .tools/golangci-lint
+ETCD := .tools/etcd
 
-.PHONY: allocs bench bench-full bench-compare faults help build demo test unit race scripts fuzz fuzz-smoke interop interop-once recovery lint gen check-gen clean
+.PHONY: allocs bench bench-full bench-compare etcd faults help build demo test unit race scripts fuzz fuzz-smoke interop interop-once recovery lint gen check-gen clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,10 +21,10 @@ demo: build ## the main job, end to end, on the embedded defaults
 
 test: build race allocs fuzz-smoke interop-once ## everything: unit, race, scripts, fuzz seeds, the real clients
 
-unit: ## unit tests without the race detector
+unit: $(ETCD) ## unit tests without the race detector
 	go test ./...
 
-race: interop-venv ## all Go tests, scripts and recovery included, under the race detector
+race: interop-venv $(ETCD) ## all Go tests, scripts and recovery included, under the race detector
 	go test -race -shuffle=on -timeout 15m ./...
 
 allocs: ## what hot requests allocate, without the race detector
@@ -55,6 +56,12 @@ lint: $(LINT) ## static checks
 $(LINT): tools/go.mod tools/go.sum
 	mkdir -p .tools
 	cd tools && go build -o ../$(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+etcd: $(ETCD) ## build the real etcd that tests of clusters run
+
+$(ETCD): tools/etcd/go.mod tools/etcd/go.sum
+	mkdir -p .tools
+	cd tools/etcd && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ../../$(ETCD) go.etcd.io/etcd/server/v3
 
 gen: ## write man pages, completions and the generated tables in docs
 	go generate ./...

@@ -25,7 +25,7 @@ func startDaemon() (socket, endpoint string, stop func()) {
 	cfg := config.Default()
 	cfg.Socket, cfg.Size, cfg.Memory = filepath.Join(dir, "v6d.sock"), "16MiB", "anonymous"
 	cfg.RPCListen = "127.0.0.1:0"
-	srv, err := server.New(server.Options{Config: cfg})
+	srv, err := server.New(context.Background(), server.Options{Config: cfg})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 func runDaemon(socket string) int {
 	cfg := config.Default()
 	cfg.Socket, cfg.RPCListen, cfg.Size, cfg.Memory, cfg.Huge = socket, "127.0.0.1:0", "64MiB", "anonymous", "never"
-	srv, err := server.New(server.Options{Config: cfg})
+	srv, err := server.New(context.Background(), server.Options{Config: cfg})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

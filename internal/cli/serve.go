@@ -10,13 +10,16 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/v6d-go/v6d/client"
 	"github.com/v6d-go/v6d/internal/config"
@@ -84,12 +87,26 @@ func addServeFlags(f *pflag.FlagSet) {
 	f.Bool("strict-reads", false, "never reuse deleted memory that a 0.24 client may still read")
 	f.Bool("keep", false, "leave the pool for the next start at a clean stop")
 	f.Bool("fresh", false, "discard what an earlier daemon left")
-	f.String("meta", def.Meta, "where metadata lives: local")
+	f.String("meta", def.Meta, "where metadata lives: local, etcd (a cluster), or embed (a cluster, etcd inside)")
 	f.String("log-level", def.LogLevel, "debug, info, warn or error")
 	f.String("log-format", def.LogFormat, "text or json")
 	f.String("htpasswd", "", "password file; clients must then give user and password")
 	f.Bool("compression", def.Compression, "offer zstd to remote clients")
 	f.Int("stream-threshold", def.StreamThreshold, "percent of the pool above which stream writers wait")
+	f.String("deployment", def.Deployment, "what clients are told of the deployment: local or distributed")
+	f.String("rpc-advertise", "", "HOST:PORT by which other hosts reach --rpc-listen")
+	f.Duration("meta-timeout", def.MetaTimeout, "how long a start waits for etcd, or for a quorum of the embedded one")
+	f.String("etcd-endpoints", def.EtcdEndpoints, "URLs of etcd, separated by commas")
+	f.String("etcd-prefix", def.EtcdPrefix, "prefix of all keys in etcd: the same on all nodes of a cluster")
+	f.String("etcd-user", "", "user for etcd; the password comes from --etcd-password-file or V6D_ETCD_PASSWORD")
+	f.String("etcd-password-file", "", "file with the password for etcd")
+	f.String("etcd-cacert", "", "certificates that sign etcd's, PEM")
+	f.String("etcd-cert", "", "certificate for etcd, PEM")
+	f.String("etcd-key", "", "key of --etcd-cert, PEM")
+	f.String("embed-name", def.EmbedName, "name of the embedded etcd member")
+	f.String("embed-peers", "", "all embedded members, NAME=URL,… (default: this one alone)")
+	f.String("embed-client", def.EmbedClient, "URL of the embedded member, for --etcd-endpoints of other nodes")
+	f.String("embed-dir", "", "folder for the embedded member's data (default: in the user's state folder)")
 }
 
 // loadServe merges flags, environment, config file and defaults.
@@ -131,7 +148,28 @@ func loadServe(f *pflag.FlagSet, file, socket string) (config.Serve, error) {
 		return cfg, err
 	}
 	cfg.Socket = abs
+	if cfg.Meta == "embed" && cfg.EmbedDir == "" {
+		if cfg.EmbedDir, err = stateDir("etcd-" + cfg.EmbedName); err != nil {
+			return cfg, err
+		}
+	}
 	return cfg, cfg.Validate()
+}
+
+// stateDir is where data that outlives a reboot lies: /var/lib/v6d for root, else
+// in the user's state folder.
+func stateDir(name string) (string, error) {
+	if os.Geteuid() == 0 {
+		return filepath.Join("/var/lib/v6d", name), nil
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "v6d", name), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", usage("--embed-dir: %v", err)
+	}
+	return filepath.Join(home, ".local", "state", "v6d", name), nil
 }
 
 // writableSocket returns the first path whose folder can be written, else the
@@ -148,27 +186,28 @@ func writableSocket(paths []string) string {
 	return paths[len(paths)-1]
 }
 
+// printConfig writes the configuration as a config file has it.
 func printConfig(w io.Writer, c config.Serve) error {
-	_, err := fmt.Fprintf(w, `socket: %s
-socket-mode: %q
-rpc-listen: %s
-http-listen: %s
-pprof: %v
-size: %s
-memory: %s
-huge: %s
-strict-reads: %v
-keep: %v
-fresh: %v
-meta: %s
-log-level: %s
-log-format: %s
-htpasswd: %q
-compression: %v
-stream-threshold: %d
-`, c.Socket, c.SocketMode, c.RPCListen, c.HTTPListen, c.Pprof, c.Size, c.Memory, c.Huge, c.StrictReads, c.Keep, c.Fresh, c.Meta,
-		c.LogLevel, c.LogFormat, c.HTPasswd, c.Compression, c.StreamThreshold)
-	return err
+	var doc yaml.Node
+	doc.Kind = yaml.MappingNode
+	v := reflect.ValueOf(c)
+	for i := range v.NumField() {
+		key := v.Type().Field(i).Tag.Get("mapstructure")
+		if key == "-" {
+			continue
+		}
+		value := v.Field(i).Interface()
+		if d, ok := value.(time.Duration); ok {
+			value = d.String()
+		}
+		var k, n yaml.Node
+		k.SetString(key)
+		if err := n.Encode(value); err != nil {
+			return err
+		}
+		doc.Content = append(doc.Content, &k, &n)
+	}
+	return yaml.NewEncoder(w).Encode(&doc)
 }
 
 func serve(ctx context.Context, d *deps, f *pflag.FlagSet, o serveOptions, cfg config.Serve) error {
@@ -185,7 +224,7 @@ func serve(ctx context.Context, d *deps, f *pflag.FlagSet, o serveOptions, cfg c
 	if inherited != nil {
 		cfg.Socket = inherited.Addr().String()
 	}
-	srv, err := server.New(server.Options{Config: cfg, Log: log, Version: Version, IPC: inherited})
+	srv, err := server.New(ctx, server.Options{Config: cfg, Log: log, Version: Version, IPC: inherited})
 	if err != nil {
 		return err
 	}
@@ -262,6 +301,7 @@ func banner(w io.Writer, r server.Report) {
 	pairs := [][2]string{
 		{"socket", r.Socket},
 		{"remote", rpc},
+		{"metadata", metadataLine(r)},
 		{"pool", fmt.Sprintf("%s, %s, at %s%s", config.FormatSize(r.Size), r.SizeBy, place, why)},
 		{"huge pages", yes[r.Place.Huge]},
 		{"survives a crash", yes[r.Place.Survives]},
@@ -285,6 +325,13 @@ func banner(w io.Writer, r server.Report) {
 		pairs[i][0] = "  " + pairs[i][0]
 	}
 	_ = output.Fields(w, pairs...)
+}
+
+func metadataLine(r server.Report) string {
+	if r.Meta == "local" {
+		return "in this process"
+	}
+	return fmt.Sprintf("%s, %s; this node is instance %d", r.Meta, r.MetaAt, r.Instance)
 }
 
 // inheritedListener returns the socket that a service manager opened for us

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/v6d-go/v6d/internal/status"
 )
@@ -37,19 +38,40 @@ type Serve struct {
 	StrictReads     bool   `mapstructure:"strict-reads"`     // never reuse memory that a 0.24 client may read
 	Keep            bool   `mapstructure:"keep"`             // leave the pool behind at a clean stop
 	Fresh           bool   `mapstructure:"fresh"`            // discard what an earlier daemon left
-	Meta            string `mapstructure:"meta"`             // local
+	Meta            string `mapstructure:"meta"`             // local, etcd or embed
 	LogLevel        string `mapstructure:"log-level"`        // debug, info, warn or error
 	LogFormat       string `mapstructure:"log-format"`       // text or json
 	HTPasswd        string `mapstructure:"htpasswd"`         // password file; empty: no authentication
 	Compression     bool   `mapstructure:"compression"`      // offer zstd to remote clients
 	StreamThreshold int    `mapstructure:"stream-threshold"` // percent of the pool above which stream writers wait
+	Deployment      string `mapstructure:"deployment"`       // what clients are told: local or distributed
+
+	// Of a cluster.
+	RPCAdvertise     string        `mapstructure:"rpc-advertise"`      // host:port by which other hosts reach this node
+	MetaTimeout      time.Duration `mapstructure:"meta-timeout"`       // how long a start waits for the metadata service
+	EtcdEndpoints    string        `mapstructure:"etcd-endpoints"`     // URLs, separated by commas
+	EtcdPrefix       string        `mapstructure:"etcd-prefix"`        // of all keys, verbatim
+	EtcdUser         string        `mapstructure:"etcd-user"`          // its password: file, or V6D_ETCD_PASSWORD
+	EtcdPasswordFile string        `mapstructure:"etcd-password-file"` // the first line
+	EtcdCACert       string        `mapstructure:"etcd-cacert"`        // PEM files
+	EtcdCert         string        `mapstructure:"etcd-cert"`
+	EtcdKey          string        `mapstructure:"etcd-key"`
+	EmbedName        string        `mapstructure:"embed-name"`   // of this node's member
+	EmbedPeers       string        `mapstructure:"embed-peers"`  // name=url of all members, separated by commas
+	EmbedClient      string        `mapstructure:"embed-client"` // URL for other nodes and etcdctl
+	EmbedDir         string        `mapstructure:"embed-dir"`    // of the member's data
+	// Heartbeat is the time between heartbeats, 10 s: that of every other instance
+	// of the cluster. No flag has it; tests do.
+	Heartbeat time.Duration `mapstructure:"-"`
 }
 
 // Default returns the configuration of `v6d serve` without arguments.
 func Default() Serve {
 	return Serve{
 		SocketMode: "0660", RPCListen: DefaultRPC, HTTPListen: "off", Memory: "auto", Huge: "auto", Meta: "local",
-		LogLevel: "info", LogFormat: "text", Compression: true, StreamThreshold: 80,
+		LogLevel: "info", LogFormat: "text", Compression: true, StreamThreshold: 80, Deployment: "local",
+		MetaTimeout: time.Minute, EtcdEndpoints: "http://127.0.0.1:2379", EtcdPrefix: "vineyard",
+		EmbedName: "v6d", EmbedClient: "http://127.0.0.1:2379",
 	}
 }
 
@@ -88,7 +110,8 @@ func (c *Serve) Validate() error {
 		allowed     []string
 	}{
 		{"huge", c.Huge, []string{"auto", "always", "never"}},
-		{"meta", c.Meta, []string{"local"}},
+		{"meta", c.Meta, []string{"local", "etcd", "embed"}},
+		{"deployment", c.Deployment, []string{"local", "distributed"}},
 		{"log-level", c.LogLevel, []string{"debug", "info", "warn", "error"}},
 		{"log-format", c.LogFormat, []string{"text", "json"}},
 	} {
@@ -108,6 +131,9 @@ func (c *Serve) Validate() error {
 			return invalid("--htpasswd: %v", err)
 		}
 		f.Close()
+	}
+	if err := c.validateCluster(); err != nil {
+		return err
 	}
 	if len(c.Socket) > 107-len(".S0123456789abcdef") {
 		return invalid("--socket: the path is %d bytes long; sockets of sessions need it to be at most %d", len(c.Socket), 107-18)

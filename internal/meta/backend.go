@@ -2,129 +2,100 @@ package meta
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"os"
-	"strconv"
-	"sync"
-
-	"github.com/v6d-go/v6d/internal/object"
+	"errors"
 )
 
-// Backend is what makes instances one cluster: it shares the changes of
-// persisted objects and names, orders them, and knows the instances. The tree
-// calls it without holding its lock.
+// Backend is the store that the instances of a cluster share: keys and values
+// below one prefix, where every change has a revision and can be watched.
+// Revisions only grow, except when the store was replaced by an empty one.
+//
+// What the keys and values mean is this package's business (keys.go), so that a
+// Backend knows nothing of objects. It is safe for concurrent use. Every call
+// ends when its context does.
 type Backend interface {
-	// Sync returns when every change that was acknowledged anywhere before the
-	// call has been applied to this node's tree.
-	Sync(ctx context.Context) error
-	// Commit makes changes visible to all instances, all or none of them. When it
-	// returns nil they are durable as far as the backend is.
-	Commit(ctx context.Context, session object.SessionID, changes []Change) error
-	// Instances describes the instances of the cluster by number.
-	Instances(ctx context.Context) (map[object.InstanceID]Instance, error)
-	// Lock takes a cluster-wide lock, waiting for it, and returns the key by which
-	// to give it back.
-	Lock(ctx context.Context, key string) (string, error)
-	// Unlock gives a lock back; an unknown key is no error.
-	Unlock(ctx context.Context, key string) error
+	// Shared reports whether other instances can see the store. What is not
+	// shared holds instances and locks, but no objects: nobody would read them.
+	Shared() bool
+	// Load returns all pairs, in the order of their keys, as they were at one
+	// position.
+	Load(ctx context.Context) (pairs []Pair, at Position, err error)
+	// Head returns the position of the newest change anywhere in the store.
+	Head(ctx context.Context) (Position, error)
+	// Watch calls apply with every revision after the given one that changed
+	// something below the prefix, in order, until apply or ctx ends it. After
+	// Progress it also calls it with a revision up to which there is nothing else.
+	// The error is ErrCompacted when changes after the revision are forgotten.
+	Watch(ctx context.Context, after int64, apply func(Batch)) error
+	// Progress makes the watches tell soon how far they are.
+	Progress(ctx context.Context) error
+	// Commit makes the changes, all at one revision, if all conditions hold;
+	// ok is false, and nothing is changed, when one does not. A key occurs at most
+	// once. After an error the changes may or may not have been made.
+	Commit(ctx context.Context, conditions []Condition, changes []Change) (at Position, ok bool, err error)
+	// Lock waits for the lock of a key and returns the key by which to give it
+	// back: the key, a slash and the holder's number. A lock whose holder dies is
+	// free after some seconds.
+	Lock(ctx context.Context, key string) (full string, err error)
+	// Unlock gives a lock back; an unknown one is no error.
+	Unlock(ctx context.Context, full string) error
+	// Close ends what the backend has running. Locks are given back.
+	Close() error
 }
 
-// Change is one change that concerns other instances.
+// ErrCompacted means that a watch cannot go on from a revision: the caller
+// loads everything again.
+var ErrCompacted = errors.New("the changes since the last revision are forgotten")
+
+// Position names a state of a store.
+type Position struct {
+	Cluster  string // identity of the store
+	Revision int64
+}
+
+// Pair is a key and its value. Keys are relative to the prefix and begin with a
+// slash.
+type Pair struct {
+	Key   string
+	Value []byte
+}
+
+// Change puts or deletes one key, or deletes all keys that begin with it.
 type Change struct {
-	Kind   ChangeKind
-	ID     object.ID
-	Name   string
-	Object json.RawMessage // for Put: the object's own fields
+	Key    string
+	Value  []byte // of a put
+	Delete bool
+	Prefix bool // of a deletion
 }
 
-// ChangeKind tells what a Change does.
-type ChangeKind uint8
+// Put, Delete and DeleteAll make changes.
+func Put(key string, value []byte) Change { return Change{Key: key, Value: value} }
 
-// The kinds of changes.
+// Delete removes one key.
+func Delete(key string) Change { return Change{Key: key, Delete: true} }
+
+// DeleteAll removes the keys that begin with prefix.
+func DeleteAll(prefix string) Change { return Change{Key: prefix, Delete: true, Prefix: true} }
+
+// Batch is what happened at one revision. No changes tell that there are none up
+// to it.
+type Batch struct {
+	Revision int64
+	Changes  []Change // deletions name single keys here
+}
+
+// Condition is what a Commit depends on.
+type Condition struct {
+	Key    string
+	Is     ConditionKind
+	Equals []byte
+}
+
+// ConditionKind tells what a Condition demands.
+type ConditionKind uint8
+
+// The kinds of conditions.
 const (
-	PutObject ChangeKind = iota + 1
-	DeleteObject
-	PutName
-	DeleteName
-	PutLabels
+	NoneUnder ConditionKind = iota + 1 // no key begins with Key
+	SomeUnder                          // at least one key begins with Key
+	Equals                             // Key has this value
 )
-
-// Instance describes a daemon of the cluster.
-type Instance struct {
-	HostID      uint64 `json:"hostid"`
-	Hostname    string `json:"hostname"`
-	Nodename    string `json:"nodename"`
-	IPCSocket   string `json:"ipc_socket"`
-	RPCEndpoint string `json:"rpc_endpoint"`
-	Timestamp   int64  `json:"timestamp"` // unix seconds << 32 + microseconds
-}
-
-// Local is the backend of a node without a cluster: one instance, no network,
-// locks in this process.
-type Local struct {
-	Self func() Instance
-
-	mu    sync.Mutex
-	locks map[string]*localLock // by user key; guarded by mu
-	lease uint64
-}
-
-type localLock struct {
-	holder string        // full key of the holder
-	freed  chan struct{} // closed when the holder gives it back
-}
-
-var _ Backend = (*Local)(nil)
-
-// NewLocal returns a local backend; self describes this node.
-func NewLocal(self func() Instance) *Local {
-	return &Local{Self: self, locks: map[string]*localLock{}, lease: uint64(os.Getpid()) << 20}
-}
-
-// Sync has nothing to wait for. A daemon that is stopping still answers what is
-// under way, so that the end of the context does not matter.
-func (*Local) Sync(context.Context) error { return nil }
-
-// Commit has nobody to tell.
-func (*Local) Commit(context.Context, object.SessionID, []Change) error { return nil }
-
-// Instances returns this node as instance 0.
-func (l *Local) Instances(context.Context) (map[object.InstanceID]Instance, error) {
-	return map[object.InstanceID]Instance{0: l.Self()}, nil
-}
-
-// Lock waits until nobody holds the key. The returned key is the user's, a
-// slash and a number, as a lock in etcd has it.
-func (l *Local) Lock(ctx context.Context, key string) (string, error) {
-	for {
-		l.mu.Lock()
-		held := l.locks[key]
-		if held == nil {
-			l.lease++
-			full := key + "/" + strconv.FormatUint(l.lease, 16)
-			l.locks[key] = &localLock{holder: full, freed: make(chan struct{})}
-			l.mu.Unlock()
-			return full, nil
-		}
-		l.mu.Unlock()
-		select {
-		case <-held.freed:
-		case <-ctx.Done():
-			return "", fmt.Errorf("wait for lock %q: %w", key, ctx.Err())
-		}
-	}
-}
-
-// Unlock gives a lock back.
-func (l *Local) Unlock(_ context.Context, full string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for key, held := range l.locks {
-		if held.holder == full {
-			delete(l.locks, key)
-			close(held.freed)
-		}
-	}
-	return nil
-}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
-	"strings"
+	"strconv"
 
 	"github.com/v6d-go/v6d/internal/object"
 	"github.com/v6d-go/v6d/internal/status"
@@ -17,49 +17,84 @@ func (t *Tree) Persist(ctx context.Context, id object.ID) error {
 	if id.IsBlob() {
 		return status.Errorf(status.AssertionFailed, "blobs cannot be persisted: persist an object that holds %s", id)
 	}
-	t.mu.Lock()
-	top := t.objects[id]
-	if top == nil {
-		t.mu.Unlock()
-		return status.Errorf(status.MetaTreeSubtreeNotExists, "no object %s", id)
-	}
-	var ops []op
-	var changes []Change
+	return t.transact(ctx, func() (*plan, error) {
+		top := t.objects[id]
+		if top == nil {
+			return nil, status.Errorf(status.MetaTreeSubtreeNotExists, "no object %s", id)
+		}
+		p := &plan{}
+		return p, p.persist(t, top)
+	})
+}
+
+// persist adds an object and its transient members, members first. Called with
+// mu held.
+func (p *plan) persist(t *Tree, top *entry) error {
 	seen := map[object.ID]bool{}
-	var walk func(*entry)
-	walk = func(e *entry) {
+	var walk func(*entry) error
+	walk = func(e *entry) error {
 		if seen[e.id] || !e.transient {
-			return
+			return nil
 		}
 		seen[e.id] = true
 		for _, m := range e.members {
 			if c := t.resolve(m); c != nil {
-				walk(c)
+				if err := walk(c); err != nil {
+					return err
+				}
 			}
 		}
-		ops = append(ops, op{kind: opPersist, id: e.id})
-		changes = append(changes, Change{Kind: PutObject, ID: e.id})
+		p.ops = append(p.ops, op{kind: opPersist, id: e.id})
+		return p.publish(t, e)
 	}
-	walk(top)
-	if len(ops) > 0 && !top.global {
-		ops = append(ops, op{kind: opSig, sig: top.sig, inst: t.opts.Instance, id: top.id})
-	}
-	t.mu.Unlock()
-	if len(ops) == 0 {
-		return nil
-	}
-	return t.publish(ctx, ops, changes)
-}
-
-// publish commits changes to the cluster, then to this tree.
-func (t *Tree) publish(ctx context.Context, ops []op, changes []Change) error {
-	if err := t.backend.Commit(ctx, t.opts.Session, changes); err != nil {
+	if err := walk(top); err != nil || len(p.ops) == 0 {
 		return err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.commit(ops)
+	p.sign(t, top)
+	return nil
 }
+
+// sign adds the signatures by which an object, or the members of a global one,
+// can be found. Called with mu held.
+func (p *plan) sign(t *Tree, top *entry) {
+	signed := map[string]bool{}
+	add := func(n object.InstanceID, e *entry) {
+		key := signatureKey(n, e.sig)
+		if signed[key] {
+			return
+		}
+		signed[key] = true
+		p.ops = append(p.ops, op{kind: opSig, sig: e.sig, inst: n, id: e.id})
+		if t.isShared() {
+			p.changes = append(p.changes, Put(key, quoted(e.id)))
+		}
+	}
+	if !top.global {
+		add(t.opts.Instance, top)
+		return
+	}
+	for _, m := range top.members {
+		if e := t.resolve(m); e != nil {
+			add(e.instance, e)
+		}
+	}
+}
+
+// publish adds an object's own key. Called with mu held.
+func (p *plan) publish(t *Tree, e *entry) error {
+	if !t.isShared() {
+		return nil
+	}
+	value, err := t.encodeObject(e)
+	if err != nil {
+		return err
+	}
+	p.changes = append(p.changes, Put(dataKey(e.id), value))
+	p.ids = append(p.ids, e.id)
+	return nil
+}
+
+func quoted(id object.ID) []byte { return []byte(`"` + id.String() + `"`) }
 
 // Label merges labels into an object's. Blobs have none: they are accepted and
 // ignored, as in 0.24.
@@ -72,30 +107,38 @@ func (t *Tree) Label(ctx context.Context, id object.ID, keys, values []string) e
 	}
 	t.labelling.Lock()
 	defer t.labelling.Unlock()
-	t.mu.RLock()
-	e := t.objects[id]
-	if e == nil {
-		t.mu.RUnlock()
-		return status.Errorf(status.ObjectNotExists, "no object %s", id)
-	}
-	labels := map[string]string{}
-	if text, err := e.labels.Text(); err == nil {
-		_ = json.Unmarshal([]byte(text), &labels) // foreign labels that are no map are replaced
-	}
-	persistent := !e.transient
-	t.mu.RUnlock()
-	for i, k := range keys {
-		labels[k] = values[i]
-	}
-	text, err := json.Marshal(labels)
-	if err != nil {
-		return status.Errorf(status.Invalid, "labels: %w", err)
-	}
-	var changes []Change
-	if persistent {
-		changes = []Change{{Kind: PutLabels, ID: id}}
-	}
-	return t.publish(ctx, []op{{kind: opLabel, id: id, labels: wirejson.AppendString(nil, text)}}, changes)
+	return t.transact(ctx, func() (*plan, error) {
+		t.settled(id)
+		e := t.objects[id]
+		if e == nil {
+			return nil, status.Errorf(status.ObjectNotExists, "no object %s", id)
+		}
+		labels := map[string]string{}
+		if text, err := e.labels.Text(); err == nil {
+			_ = json.Unmarshal([]byte(text), &labels) // foreign labels that are no map are replaced
+		}
+		for i, k := range keys {
+			labels[k] = values[i]
+		}
+		text, err := json.Marshal(labels)
+		if err != nil {
+			return nil, status.Errorf(status.Invalid, "labels: %w", err)
+		}
+		merged := wirejson.Value(wirejson.AppendString(nil, text))
+		p := &plan{ops: []op{{kind: opLabel, id: id, labels: merged}}}
+		if e.transient {
+			return p, nil
+		}
+		key := fieldKey(id, "__labels")
+		p.changes = []Change{Put(key, appendStored(nil, merged))}
+		p.conditions = []Condition{{Key: dataKey(id), Is: SomeUnder}, {Key: key, Is: NoneUnder}}
+		if len(e.labels) > 0 {
+			// Labels that were in the object when it was persisted have no key of
+			// their own: then the condition fails, and the lock is taken.
+			p.conditions[1] = Condition{Key: key, Is: Equals, Equals: appendStored(nil, e.labels)}
+		}
+		return p, nil
+	})
 }
 
 // PutName points a name at a persistent object.
@@ -106,17 +149,24 @@ func (t *Tree) PutName(ctx context.Context, id object.ID, name string) error {
 	if name == "" {
 		return status.Errorf(status.Invalid, "a name must not be empty")
 	}
-	t.mu.RLock()
-	e := t.objects[id]
-	transient := e != nil && e.transient
-	t.mu.RUnlock()
-	switch {
-	case e == nil:
-		return status.Errorf(status.ObjectNotExists, "no object %s", id)
-	case transient:
-		return status.Errorf(status.Invalid, "transient objects cannot have a name, please persist %s first", id)
-	}
-	return t.publish(ctx, []op{{kind: opName, id: id, name: name}}, []Change{{Kind: PutName, ID: id, Name: name}})
+	return t.transact(ctx, func() (*plan, error) {
+		t.settled(id)
+		e := t.objects[id]
+		switch {
+		case e == nil:
+			return nil, status.Errorf(status.ObjectNotExists, "no object %s", id)
+		case e.transient:
+			return nil, status.Errorf(status.Invalid, "transient objects cannot have a name, please persist %s first", id)
+		}
+		return &plan{
+			ops: []op{{kind: opName, id: id, name: name}},
+			changes: []Change{
+				Put(nameKey(name), strconv.AppendUint(nil, uint64(id), 10)),
+				Put(fieldKey(id, "__name"), appendValue(nil, escapeName(name))),
+			},
+			conditions: []Condition{{Key: dataKey(id), Is: SomeUnder}},
+		}, nil
+	})
 }
 
 // GetName resolves a name; with wait it waits until the name exists.
@@ -159,18 +209,24 @@ func (t *Tree) ListNames(pattern string, regex bool, limit uint64) map[string]ob
 
 // DropName forgets a name; an unknown one is no error.
 func (t *Tree) DropName(ctx context.Context, name string) error {
-	t.mu.RLock()
-	_, ok := t.names[name]
-	t.mu.RUnlock()
-	if !ok {
-		return nil
+	if err := t.Sync(ctx); err != nil {
+		return err
 	}
-	return t.publish(ctx, []op{{kind: opUnname, name: name}}, []Change{{Kind: DeleteName, Name: name}})
-}
-
-// escapeName is how 0.24 shows a name in an object's __name.
-func escapeName(name string) string {
-	return strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
+	return t.transact(ctx, func() (*plan, error) {
+		id, ok := t.names[name]
+		if !ok {
+			return &plan{}, nil
+		}
+		p := &plan{
+			ops:        []op{{kind: opUnname, name: name}},
+			changes:    []Change{Delete(nameKey(name))},
+			conditions: []Condition{{Key: nameKey(name), Is: Equals, Equals: strconv.AppendUint(nil, uint64(id), 10)}},
+		}
+		if e := t.objects[id]; e != nil && e.name == escapeName(name) {
+			p.changes = append(p.changes, Delete(fieldKey(id, "__name")))
+		}
+		return p, nil
+	})
 }
 
 // DeleteOptions are the flags of a deletion.
@@ -184,46 +240,136 @@ type DeleteOptions struct {
 // may not be deleted, or that are unknown, are left out silently.
 func (t *Tree) Delete(ctx context.Context, ids []object.ID, o DeleteOptions, free func([]object.ID)) ([]object.ID, error) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	d := deletion{t: t, gone: map[object.ID]bool{}, want: map[object.ID]bool{}}
+	d := t.deletion(ids, o)
+	if !d.public() {
+		defer t.mu.Unlock()
+		return d.blobs, t.bury(d, free)
+	}
+	t.mu.Unlock()
+	var gone []object.ID
+	err := t.cluster.exclusively(ctx, func(ctx context.Context) error {
+		t.mu.Lock()
+		// What is on its way to the cluster arrives before, or will be refused.
+		for d = t.deletion(ids, o); d.underWay(); d = t.deletion(ids, o) {
+			t.published.Wait()
+		}
+		changes := d.changes()
+		t.mu.Unlock()
+		if _, err := t.cluster.commitAll(ctx, changes); err != nil {
+			return err
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		settled := t.settle(slices.Concat(d.objects, d.blobs))
+		gone = settled.blobs
+		return t.bury(settled, free)
+	})
+	return gone, err
+}
+
+// bury applies a deletion. Called with mu held.
+func (t *Tree) bury(d *deletion, free func([]object.ID)) error {
+	if err := t.commit(d.ops()); err != nil {
+		return err
+	}
+	if len(d.blobs) > 0 {
+		free(d.blobs)
+	}
+	return nil
+}
+
+// deletion plans what a request takes with it. Called with mu held.
+func (t *Tree) deletion(ids []object.ID, o DeleteOptions) *deletion {
+	d := &deletion{t: t, gone: map[object.ID]bool{}, want: map[object.ID]bool{}}
 	for _, id := range ids {
 		d.want[id] = true
 	}
 	for _, id := range ids {
 		d.visit(id, o)
 	}
-	var ops []op
-	var changes []Change
-	for _, id := range d.objects {
-		ops = append(ops, op{kind: opDelete, id: id})
-		if e := t.objects[id]; !e.transient {
-			changes = append(changes, Change{Kind: DeleteObject, ID: id})
-		}
-	}
-	if len(d.blobs) > 0 {
-		ops = append(ops, op{kind: opBlobs, blobs: d.blobs})
-	}
-	if len(changes) > 0 {
-		if err := t.backend.Commit(ctx, t.opts.Session, changes); err != nil {
-			return nil, err
-		}
-	}
-	if err := t.commit(ops); err != nil {
-		return nil, err
-	}
-	if len(d.blobs) > 0 {
-		free(d.blobs)
-	}
-	return d.blobs, nil
+	return d
 }
 
-// deletion computes what a delete request takes with it.
+// settle plans the end of objects that the cluster has forgotten. What is still
+// referred to here stays as a transient object. Called with mu held.
+func (t *Tree) settle(ids []object.ID) *deletion {
+	d := t.deletion(ids, DeleteOptions{})
+	for _, id := range ids {
+		if e := t.objects[id]; e != nil && !d.gone[id] {
+			d.kept = append(d.kept, id)
+		}
+	}
+	return d
+}
+
+// deletion is what a delete request takes with it.
 type deletion struct {
 	t       *Tree
 	want    map[object.ID]bool // requested and not yet looked at
 	gone    map[object.ID]bool
 	objects []object.ID
 	blobs   []object.ID
+	kept    []object.ID // objects that become transient
+}
+
+// ops returns the changes of the tree.
+func (d *deletion) ops() []op {
+	ops := make([]op, 0, len(d.objects)+len(d.kept)+1)
+	for _, id := range d.objects {
+		ops = append(ops, op{kind: opDelete, id: id})
+	}
+	for _, id := range d.kept {
+		ops = append(ops, op{kind: opUnpersist, id: id})
+	}
+	if len(d.blobs) > 0 {
+		ops = append(ops, op{kind: opBlobs, blobs: d.blobs})
+	}
+	return ops
+}
+
+// public reports whether other instances may know any of the objects. Called
+// with mu held.
+func (d *deletion) public() bool {
+	if !d.t.isShared() {
+		return false
+	}
+	return d.underWay() || slices.ContainsFunc(d.objects, func(id object.ID) bool {
+		e := d.t.objects[id]
+		return !e.transient || e.uncertain
+	})
+}
+
+func (d *deletion) underWay() bool {
+	return slices.ContainsFunc(d.objects, func(id object.ID) bool { return d.t.publishing[id] > 0 })
+}
+
+// changes are the keys of the objects that go: their own, all that lie below,
+// their signatures, and the names that point at them. Called with mu held.
+func (d *deletion) changes() (list []Change) {
+	t := d.t
+	public := map[object.ID]bool{}
+	for _, id := range d.objects {
+		e := t.objects[id]
+		if e.transient && !e.uncertain {
+			continue
+		}
+		public[id] = true
+		list = append(list, DeleteAll(dataKey(id)))
+		for inst, of := range t.sigs[e.sig] {
+			if of == id {
+				list = append(list, Delete(signatureKey(inst, e.sig)))
+			}
+		}
+	}
+	if len(public) == 0 {
+		return nil
+	}
+	for name, id := range t.names {
+		if public[id] {
+			list = append(list, Delete(nameKey(name)))
+		}
+	}
+	return list
 }
 
 // visit takes a requested id, its requested owners first: so the order of a
@@ -233,7 +379,7 @@ func (d *deletion) visit(id object.ID, o DeleteOptions) {
 		return
 	}
 	delete(d.want, id)
-	for _, owner := range d.t.owners[id] {
+	for _, owner := range d.t.ownersOf(id) {
 		d.visit(owner, o)
 	}
 	d.take(id, o)
@@ -249,7 +395,7 @@ func (d *deletion) take(id object.ID, o DeleteOptions) {
 		return
 	}
 	var owners []object.ID
-	for _, owner := range d.t.owners[id] {
+	for _, owner := range d.t.ownersOf(id) {
 		if !d.gone[owner] {
 			owners = append(owners, owner)
 		}
@@ -267,7 +413,7 @@ func (d *deletion) take(id object.ID, o DeleteOptions) {
 		}
 		if o.Deep {
 			for _, m := range e.members {
-				if c := d.t.resolve(m); c != nil {
+				for _, c := range d.t.equivalents(m) {
 					d.take(c.id, DeleteOptions{Deep: true})
 				}
 			}

@@ -1,6 +1,8 @@
 package meta
 
 import (
+	"context"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -334,7 +336,8 @@ func parseIDText(s string) (object.ID, error) {
 
 // ShallowCopy makes a new object over the same members, with the same
 // signature and extra or changed plain fields.
-func (t *Tree) ShallowCopy(id object.ID, extra wirejson.Value) (object.ID, error) {
+// The copy of a persistent object is persistent.
+func (t *Tree) ShallowCopy(ctx context.Context, id object.ID, extra wirejson.Value) (object.ID, error) {
 	if id.IsBlob() {
 		return 0, status.Errorf(status.AssertionFailed, "a blob cannot be copied shallowly")
 	}
@@ -351,18 +354,40 @@ func (t *Tree) ShallowCopy(id object.ID, extra wirejson.Value) (object.ID, error
 		}
 		changed[string(k)] = v
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	src := t.objects[id]
-	if src == nil {
-		return 0, status.Errorf(status.MetaTreeSubtreeNotExists, "no object %s", id)
+	if err := t.SyncFor(ctx, []object.ID{id}); err != nil {
+		return 0, err
 	}
+	var made object.ID
+	err := t.transact(ctx, func() (*plan, error) {
+		src := t.objects[id]
+		if src == nil {
+			return nil, status.Errorf(status.MetaTreeSubtreeNotExists, "no object %s", id)
+		}
+		c, err := t.copyOf(src, changed)
+		if err != nil {
+			return nil, err
+		}
+		made = c.id
+		p := &plan{ops: []op{{kind: opPut, id: c.id, entry: c}}}
+		if !c.transient {
+			p.conditions = []Condition{{Key: dataKey(id), Is: SomeUnder}}
+			err = p.publish(t, c)
+		}
+		return p, err
+	})
+	return made, err
+}
+
+// copyOf makes a shallow copy with some plain fields changed. Called with mu
+// held.
+func (t *Tree) copyOf(src *entry, changed map[string]wirejson.Value) (*entry, error) {
+	changed = maps.Clone(changed)
 	c := *src
-	c.id = t.opts.IDs.Object()
+	c.id, c.foreign = t.opts.IDs.Object(), false
 	if v, ok := changed["typename"]; ok {
 		name, err := v.Text()
 		if err != nil || name == "" || name == BlobType {
-			return 0, status.Errorf(status.MetaTreeInvalid, "typename in extra must be the name of a type")
+			return nil, status.Errorf(status.MetaTreeInvalid, "typename in extra must be the name of a type")
 		}
 		c.typ = t.typeFor(name)
 	} else {
@@ -380,16 +405,12 @@ func (t *Tree) ShallowCopy(id object.ID, extra wirejson.Value) (object.ID, error
 		})
 		c.blobs = t.localBlobs(c.plain)
 	}
-	if err := t.commit([]op{{kind: opPut, id: c.id, entry: &c}}); err != nil {
-		return 0, err
-	}
-	return c.id, nil
+	return &c, nil
 }
 
 // localBlobs lists the blobs of this instance that plain fields link to.
 func (t *Tree) localBlobs(plain []byte) (blobs []object.ID) {
-	whole := append(append([]byte{'{'}, plain...), '}')
-	for _, v := range wirejson.Value(whole).Members() {
+	for _, v := range asObject(plain).Members() {
 		if v.Kind() != wirejson.Object {
 			continue // only links are objects: members lie apart
 		}
@@ -406,8 +427,7 @@ func (t *Tree) localBlobs(plain []byte) (blobs []object.ID) {
 // overridePlain returns plain fields with some replaced or added.
 func overridePlain(plain []byte, changed map[string]wirejson.Value) []byte {
 	out := make([]byte, 0, len(plain)+64)
-	whole := append(append([]byte{'{'}, plain...), '}')
-	for k, v := range wirejson.Value(whole).Members() {
+	for k, v := range asObject(plain).Members() {
 		if _, ok := changed[string(k)]; !ok {
 			out = appendPlain(out, string(k), v)
 		}

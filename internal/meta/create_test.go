@@ -278,7 +278,7 @@ func (x *machine) shallowCopy(t *rapid.T) {
 	for k, v := range extra {
 		text = append(text, quote(k)+":"+v)
 	}
-	got, err := x.tree.ShallowCopy(id, wirejson.Value("{"+strings.Join(text, ",")+"}"))
+	got, err := x.tree.ShallowCopy(t.Context(), id, wirejson.Value("{"+strings.Join(text, ",")+"}"))
 	want(t, "shallow copy", err, code)
 	if code != status.OK {
 		return

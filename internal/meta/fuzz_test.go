@@ -46,7 +46,7 @@ func contents(t testing.TB) (out [][]byte) {
 
 func fuzzTree() *Tree {
 	blobs := fakeBlobs{1<<63 | 5: 10, 1<<63 | 6: -1}
-	return New(Options{IDs: object.NewGenerator(0), Blobs: blobs, Backend: NewLocal(nil)})
+	return New(Options{IDs: object.NewGenerator(0), Blobs: blobs})
 }
 
 // copied returns a tree that is made from a snapshot of another.
@@ -73,7 +73,7 @@ func FuzzCreate(f *testing.F) {
 	}
 	seed := fuzzTree()
 	mustCreate(f, seed, with(1))
-	if _, err := seed.ShallowCopy(1, nil); err != nil {
+	if _, err := seed.ShallowCopy(f.Context(), 1, nil); err != nil {
 		f.Fatal(err)
 	}
 	_ = seed.Snapshot(func(p []byte) error { f.Add([]byte("{}"), slices.Clone(p)); return nil })

@@ -59,7 +59,7 @@ type machine struct {
 }
 
 func (x *machine) newTree() *Tree {
-	t := New(Options{Session: 5, Instance: ownInstance, IDs: x.ids, Blobs: x.blobs, Backend: NewLocal(nil)})
+	t := New(Options{Session: 5, Instance: ownInstance, IDs: x.ids, Blobs: x.blobs})
 	t.now = func() time.Time { return time.UnixMilli(x.m.clock) }
 	return t
 }

@@ -177,7 +177,11 @@ func (m *model) sealed(id object.ID) (int64, bool) {
 func (m *model) owners(id object.ID) (out []object.ID) {
 	for _, o := range m.objs {
 		for _, l := range o.links {
-			if l.id == id && (!id.IsBlob() || l.inst == m.own && id != object.EmptyBlob) {
+			refers := l.id == id && (!id.IsBlob() || l.inst == m.own && id != object.EmptyBlob)
+			if l.sig != 0 && slices.Contains(slices.Collect(maps.Values(m.sigs[l.sig])), id) {
+				refers = m.objs[id] != nil // a global object refers to every equivalent
+			}
+			if refers {
 				out = append(out, o.id)
 				break
 			}
@@ -239,9 +243,17 @@ func (m *model) del(ids []object.ID, force, deep bool) (blobs []object.ID) {
 				}
 			}
 			for _, l := range o.links {
-				if !l.id.IsBlob() && deep {
-					if c := m.resolve(l); c != nil {
-						take(c.id, false, true)
+				if l.id.IsBlob() || !deep {
+					continue
+				}
+				all := []object.ID{l.id}
+				if l.sig != 0 {
+					all = append(all, slices.Collect(maps.Values(m.sigs[l.sig]))...)
+				}
+				slices.Sort(all)
+				for _, id := range all {
+					if m.objs[id] != nil {
+						take(id, false, true)
 					}
 				}
 			}

@@ -13,14 +13,15 @@ import (
 type opKind uint8
 
 const (
-	opPut     opKind = iota + 1 // file an object
-	opPersist                   // an object is no longer transient
-	opLabel                     // set an object's labels
-	opName                      // point a name at an object
-	opUnname                    // forget a name
-	opDelete                    // forget an object
-	opBlobs                     // blobs that go with deleted objects
-	opSig                       // an instance has an equivalent of a signature
+	opPut       opKind = iota + 1 // file an object
+	opPersist                     // an object is no longer transient
+	opLabel                       // set an object's labels
+	opName                        // point a name at an object
+	opUnname                      // forget a name
+	opDelete                      // forget an object
+	opBlobs                       // blobs that go with deleted objects
+	opSig                         // an instance has an equivalent of a signature
+	opUnpersist                   // an object is transient again: others deleted it, but it is in use here
 )
 
 // op is one change of the tree.
@@ -44,12 +45,12 @@ func (t *Tree) commit(ops []op) error {
 	if len(ops) == 0 {
 		return nil
 	}
-	if t.journal != nil {
+	if own := t.durable(ops); t.journal != nil && len(own) > 0 {
 		add := t.journal.Append
-		if freeing(ops) {
+		if freeing(own) {
 			add = t.journal.AppendFreeing
 		}
-		if err := add(t.encode(ops)); err != nil {
+		if err := add(t.encode(own)); err != nil {
 			return err
 		}
 	}
@@ -58,9 +59,43 @@ func (t *Tree) commit(ops []op) error {
 	return nil
 }
 
+// follow applies what other instances did: it cannot be refused. Called with mu
+// held.
+func (t *Tree) follow(ops []op) {
+	if err := t.commit(ops); err != nil {
+		t.opts.Log.Error("cannot record a change of another instance; after a crash it comes from there again", "err", err)
+		t.apply(ops)
+		t.wake()
+	}
+}
+
+// durable returns those ops that the journal needs: foreign objects come from
+// the cluster again. Called with mu held, before the ops are applied.
+func (t *Tree) durable(ops []op) []op {
+	foreign := func(o op) bool {
+		id := o.id
+		switch o.kind {
+		case opPut:
+			return o.entry.foreign
+		case opBlobs:
+			return false
+		case opUnname:
+			id = t.names[o.name]
+		}
+		e := t.objects[id]
+		return e != nil && e.foreign
+	}
+	if !slices.ContainsFunc(ops, foreign) {
+		return ops
+	}
+	return slices.DeleteFunc(slices.Clone(ops), foreign)
+}
+
 // freeing reports whether ops only take things away.
 func freeing(ops []op) bool {
-	return !slices.ContainsFunc(ops, func(o op) bool { return o.kind != opDelete && o.kind != opUnname && o.kind != opBlobs })
+	return !slices.ContainsFunc(ops, func(o op) bool {
+		return o.kind != opDelete && o.kind != opUnname && o.kind != opBlobs && o.kind != opUnpersist
+	})
 }
 
 // apply changes the tree: the only way in, for live requests and for recovery.
@@ -71,22 +106,26 @@ func (t *Tree) apply(ops []op) {
 		switch o.kind {
 		case opPut:
 			t.put(o.entry)
-			t.events.add(Created, o.entry, "")
+			t.tell(Created, o.entry, "")
 		case opPersist:
 			if e := t.objects[o.id]; e != nil {
-				e.transient = false
-				t.events.add(Persisted, e, "")
+				e.transient, e.uncertain = false, false
+				t.tell(Persisted, e, "")
+			}
+		case opUnpersist:
+			if e := t.objects[o.id]; e != nil {
+				e.transient, e.uncertain = true, false
 			}
 		case opLabel:
 			if e := t.objects[o.id]; e != nil {
 				e.labels = o.labels
-				t.events.add(Labelled, e, "")
+				t.tell(Labelled, e, "")
 			}
 		case opName:
 			t.names[o.name] = o.id
 			if e := t.objects[o.id]; e != nil {
 				e.name = escapeName(o.name)
-				t.events.add(Named, e, o.name)
+				t.tell(Named, e, o.name)
 			}
 		case opUnname:
 			id := t.names[o.name]
@@ -95,12 +134,12 @@ func (t *Tree) apply(ops []op) {
 				if e.name == escapeName(o.name) {
 					e.name = ""
 				}
-				t.events.add(Unnamed, e, o.name)
+				t.tell(Unnamed, e, o.name)
 			}
 		case opDelete:
 			if e := t.objects[o.id]; e != nil {
 				t.evict(e)
-				t.events.add(Deleted, e, "")
+				t.tell(Deleted, e, "")
 			}
 		case opSig:
 			if t.objects[o.id] == nil {
@@ -117,6 +156,13 @@ func (t *Tree) apply(ops []op) {
 	}
 }
 
+// tell notes an event for those who watch. Called with mu held.
+func (t *Tree) tell(kind EventKind, e *entry, name string) {
+	if !t.quiet {
+		t.events.add(kind, e, name)
+	}
+}
+
 func (t *Tree) encode(ops []op) []byte {
 	w := journal.Begin(t.scratch, recOps)
 	w.Uint(uint64(t.opts.Session))
@@ -127,7 +173,7 @@ func (t *Tree) encode(ops []op) []byte {
 		switch o.kind {
 		case opPut:
 			encodeEntry(&w, o.entry)
-		case opPersist, opDelete:
+		case opPersist, opDelete, opUnpersist:
 			w.Uint(uint64(o.id))
 		case opLabel:
 			w.Uint(uint64(o.id))
@@ -216,7 +262,7 @@ func (t *Tree) Replay(payload []byte) (blobs []object.ID, err error) {
 		switch o.kind {
 		case opPut:
 			o.entry = t.decodeEntry(r)
-		case opPersist, opDelete:
+		case opPersist, opDelete, opUnpersist:
 			o.id = object.ID(r.Uint())
 		case opLabel:
 			o.id = object.ID(r.Uint())
@@ -256,13 +302,16 @@ func (t *Tree) Snapshot(add func(payload []byte) error) error {
 	// Names come before their objects: each object then brings the name that it
 	// shows, whichever of its names that is.
 	for name, id := range t.names {
+		if e := t.objects[id]; e != nil && e.foreign {
+			continue
+		}
 		if err := add(t.encode([]op{{kind: opName, name: name, id: id}})); err != nil {
 			return err
 		}
 	}
 	for _, id := range t.all.ids {
 		e := t.objects[id]
-		if e == nil {
+		if e == nil || e.foreign {
 			continue
 		}
 		if err := add(t.encode([]op{{kind: opPut, entry: e}})); err != nil {
@@ -271,6 +320,9 @@ func (t *Tree) Snapshot(add func(payload []byte) error) error {
 	}
 	for sig, by := range t.sigs {
 		for inst, id := range by {
+			if e := t.objects[id]; e == nil || e.foreign {
+				continue
+			}
 			if err := add(t.encode([]op{{kind: opSig, sig: sig, inst: inst, id: id}})); err != nil {
 				return err
 			}

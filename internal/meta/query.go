@@ -274,7 +274,7 @@ func (t *Tree) IsPersistent(id object.ID) (bool, error) {
 func (t *Tree) Owners(id object.ID) []object.ID {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return slices.Clone(t.owners[id])
+	return slices.Clone(t.ownersOf(id))
 }
 
 // Type returns an object's typename, "" if it is not known.
@@ -343,7 +343,7 @@ func (t *Tree) row(e *entry, names []string) Row {
 	return Row{
 		ID: e.id, Type: e.typ.name, Instance: e.instance, Signature: e.sig, Transient: e.transient, Global: e.global,
 		Timestamp: e.timestamp, Names: names, Labels: e.labels, Plain: plain, Members: len(e.members) + len(e.blobs),
-		Bytes: t.bytes(e), Owned: len(t.owners[e.id]) > 0,
+		Bytes: t.bytes(e), Owned: len(t.ownersOf(e.id)) > 0,
 	}
 }
 

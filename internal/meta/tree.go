@@ -7,15 +7,22 @@
 // looked up. Owners are the objects that refer to an object or blob. A change
 // (Op) is the only way to alter the tree: ops are computed, committed to the
 // Backend where they concern other instances, recorded in the journal, and
-// applied; recovery applies them again.
+// applied; recovery applies them again. An object is foreign when it came from
+// another instance: it is here to be read, and not in the journal.
+//
+// A Cluster connects a tree with those of other instances over a Backend: it
+// loads and watches the shared keys, registers the instance, and buries dead
+// ones. A position in the Backend's history is a revision.
 //
 // The rules of creation and deletion are those of Vineyard 0.24
 // (docs/protocol.md).
 package meta
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -44,29 +51,36 @@ type Options struct {
 	Instance object.InstanceID
 	IDs      *object.Generator
 	Blobs    Blobs
-	Backend  Backend
 	Log      *slog.Logger
+	// Free is called with the blobs of objects that another instance deleted,
+	// before any other change of the tree.
+	Free func([]object.ID)
 }
 
 // Tree is the metadata of one session. It is safe for concurrent use.
 type Tree struct {
 	opts    Options
-	backend Backend
+	cluster *Cluster // nil for a tree that no other instance sees; set before use
 	now     func() time.Time
 
 	labelling sync.Mutex // held from reading an object's labels to committing them merged; before mu
 
-	mu      sync.RWMutex
-	journal *journal.Journal // guarded by mu, as all below; nil while recovering
-	objects map[object.ID]*entry
-	all     idSet
-	types   map[string]*typeIndex
-	names   map[string]object.ID
-	sigs    map[object.Signature]map[object.InstanceID]object.ID
-	owners  map[object.ID][]object.ID // objects that refer to a member or local blob
-	waiters map[*waiter]struct{}
-	events  feed
-	scratch []byte
+	mu         sync.RWMutex
+	published  *sync.Cond                       // of mu: an id has left publishing
+	publishing map[object.ID]int                // objects that are on their way to the cluster; guarded by mu
+	pending    map[object.ID]*entry             // new ones among them; guarded by mu
+	sigOwners  map[object.Signature][]object.ID // global objects that refer to a signature; guarded by mu
+	quiet      bool                             // nobody is told of changes; guarded by mu
+	journal    *journal.Journal                 // guarded by mu, as all below; nil while recovering
+	objects    map[object.ID]*entry
+	all        idSet
+	types      map[string]*typeIndex
+	names      map[string]object.ID
+	sigs       map[object.Signature]map[object.InstanceID]object.ID
+	owners     map[object.ID][]object.ID // objects that refer to a member or local blob
+	waiters    map[*waiter]struct{}
+	events     feed
+	scratch    []byte
 }
 
 // typeIndex is the set of objects of one typename.
@@ -91,6 +105,8 @@ type entry struct {
 
 	// Changed by ops.
 	transient bool
+	foreign   bool           // it came from another instance
+	uncertain bool           // it may be visible to the cluster, though transient here
 	name      string         // __name: the last name, escaped as 0.24 shows it
 	labels    wirejson.Value // __labels: a JSON string that holds an object
 }
@@ -108,12 +124,15 @@ func New(o Options) *Tree {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Tree{
-		opts: o, backend: o.Backend, now: time.Now,
+	t := &Tree{
+		opts: o, now: time.Now,
+		publishing: map[object.ID]int{}, pending: map[object.ID]*entry{}, sigOwners: map[object.Signature][]object.ID{},
 		objects: map[object.ID]*entry{}, types: map[string]*typeIndex{}, names: map[string]object.ID{},
 		sigs: map[object.Signature]map[object.InstanceID]object.ID{}, owners: map[object.ID][]object.ID{},
 		waiters: map[*waiter]struct{}{}, events: newFeed(),
 	}
+	t.published = sync.NewCond(&t.mu)
+	return t
 }
 
 // SetJournal makes the tree record its changes from now on.
@@ -123,8 +142,40 @@ func (t *Tree) SetJournal(j *journal.Journal) {
 	t.journal = j
 }
 
-// Sync catches up with every write that another instance was told is done.
-func (t *Tree) Sync(ctx context.Context) error { return t.backend.Sync(ctx) }
+// Sync catches up with every write that another instance was told is done. While
+// the cluster cannot be reached there is nothing to catch up with.
+func (t *Tree) Sync(ctx context.Context) error {
+	if t.cluster == nil {
+		return nil
+	}
+	return t.cluster.Sync(ctx)
+}
+
+// SyncFor is Sync, unless none of the ids can have changed elsewhere: blobs and
+// transient objects live here only.
+func (t *Tree) SyncFor(ctx context.Context, ids []object.ID) error {
+	if t.cluster == nil || !t.cluster.shared {
+		return nil
+	}
+	t.mu.RLock()
+	elsewhere := false
+	for _, id := range ids {
+		e := t.objects[id]
+		elsewhere = elsewhere || !id.IsBlob() && (e == nil || !e.transient || e.global)
+	}
+	t.mu.RUnlock()
+	if !elsewhere {
+		return nil
+	}
+	return t.cluster.Sync(ctx)
+}
+
+// Instance returns the number of this instance.
+func (t *Tree) Instance() object.InstanceID {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.opts.Instance
+}
 
 // Len returns the number of objects.
 func (t *Tree) Len() int {
@@ -154,10 +205,11 @@ func (t *Tree) put(e *entry) {
 	}
 	e.typ.ids.add(e.id)
 	for _, m := range e.members {
-		t.own(m.id, e.id)
+		addOwner(t.owners, m.id, e.id)
+		addOwner(t.sigOwners, m.sig, e.id)
 	}
 	for _, b := range e.blobs {
-		t.own(b, e.id)
+		addOwner(t.owners, b, e.id)
 	}
 	t.opts.IDs.Continue(uint64(e.id))
 }
@@ -171,10 +223,11 @@ func (t *Tree) evict(e *entry) {
 		delete(t.types, e.typ.name)
 	}
 	for _, m := range e.members {
-		t.disown(m.id, e.id)
+		dropOwner(t.owners, m.id, e.id)
+		dropOwner(t.sigOwners, m.sig, e.id)
 	}
 	for _, b := range e.blobs {
-		t.disown(b, e.id)
+		dropOwner(t.owners, b, e.id)
 	}
 	// Persist files an object under this instance, whichever it names itself.
 	by := t.sigs[e.sig]
@@ -190,49 +243,100 @@ func (t *Tree) evict(e *entry) {
 
 func (t *Tree) isLive(id object.ID) bool { return t.objects[id] != nil }
 
-// own notes that an object refers to another, once however often it does.
-func (t *Tree) own(id, owner object.ID) {
-	if list := t.owners[id]; id != 0 && (len(list) == 0 || list[len(list)-1] != owner) {
-		t.owners[id] = append(list, owner)
+// addOwner notes that an object refers to something, once however often it does.
+func addOwner[K object.ID | object.Signature](owners map[K][]object.ID, of K, owner object.ID) {
+	if list := owners[of]; of != 0 && (len(list) == 0 || list[len(list)-1] != owner) {
+		owners[of] = append(list, owner)
 	}
 }
 
-func (t *Tree) disown(id, owner object.ID) {
-	list := t.owners[id]
-	for i := range list {
-		if list[i] == owner {
-			list[i] = list[len(list)-1]
-			list = list[:len(list)-1]
-			break
-		}
+func dropOwner[K object.ID | object.Signature](owners map[K][]object.ID, of K, owner object.ID) {
+	list := owners[of]
+	if i := slices.Index(list, owner); i >= 0 {
+		list[i] = list[len(list)-1]
+		list = list[:len(list)-1]
 	}
 	if len(list) == 0 {
-		delete(t.owners, id)
+		delete(owners, of)
 	} else {
-		t.owners[id] = list
+		owners[of] = list
 	}
 }
 
-// resolve finds the object that a member link points at. Called with mu held.
-func (t *Tree) resolve(m member) *entry {
-	if m.sig != 0 {
-		by := t.sigs[m.sig]
-		if id, ok := by[t.opts.Instance]; ok {
-			if e := t.objects[id]; e != nil {
-				return e
-			}
-		}
-		if e := t.objects[m.id]; e != nil {
-			return e
-		}
-		for _, id := range by {
-			if e := t.objects[id]; e != nil {
-				return e
-			}
-		}
-		return nil
+// ownersOf returns the objects that refer to an object or blob. Global objects
+// refer to each equivalent of their members. Called with mu held; the result
+// must not be changed.
+func (t *Tree) ownersOf(id object.ID) []object.ID {
+	direct := t.owners[id]
+	e := t.objects[id]
+	if e == nil || len(t.sigOwners) == 0 {
+		return direct
 	}
-	return t.objects[m.id]
+	global := t.sigOwners[e.sig]
+	if len(global) == 0 || !t.isEquivalent(e) {
+		return direct
+	}
+	all := slices.Clone(direct)
+	for _, owner := range global {
+		if !slices.Contains(direct, owner) {
+			all = append(all, owner)
+		}
+	}
+	return all
+}
+
+// isEquivalent reports whether an object is what its signature stands for on
+// some instance: shallow copies have the signature, too, but are not. Called
+// with mu held.
+func (t *Tree) isEquivalent(e *entry) bool {
+	for _, id := range t.sigs[e.sig] {
+		if id == e.id {
+			return true
+		}
+	}
+	return false
+}
+
+// equivalents returns what a member link stands for, in the order of the ids.
+// Called with mu held.
+func (t *Tree) equivalents(m member) (list []*entry) {
+	if e := t.objects[m.id]; e != nil {
+		list = append(list, e)
+	}
+	if m.sig != 0 {
+		for _, id := range t.sigs[m.sig] {
+			if e := t.objects[id]; e != nil && !slices.Contains(list, e) {
+				list = append(list, e)
+			}
+		}
+		slices.SortFunc(list, func(a, b *entry) int { return cmp.Compare(a.id, b.id) })
+	}
+	return list
+}
+
+// resolve finds the object that a member link points at: of a signature this
+// instance's equivalent, or else the one that the global object was made of, or
+// else that of the first instance, in the order of their keys. Called with mu
+// held.
+func (t *Tree) resolve(m member) *entry {
+	if m.sig == 0 {
+		return t.objects[m.id]
+	}
+	by := t.sigs[m.sig]
+	if e := t.objects[by[t.opts.Instance]]; e != nil {
+		return e
+	}
+	if e := t.objects[m.id]; e != nil {
+		return e
+	}
+	var first *entry
+	firstKey := ""
+	for inst, id := range by {
+		if e := t.objects[id]; e != nil && (first == nil || inst.String() < firstKey) {
+			first, firstKey = e, inst.String()
+		}
+	}
+	return first
 }
 
 // maxTree bounds the JSON of one expanded object, in bytes: members that are

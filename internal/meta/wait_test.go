@@ -20,7 +20,7 @@ import (
 // plainTree is a tree without a journal.
 func plainTree() (*Tree, fakeBlobs) {
 	blobs := fakeBlobs{}
-	return New(Options{Instance: ownInstance, IDs: object.NewGenerator(ownInstance), Blobs: blobs, Backend: NewLocal(nil)}), blobs
+	return New(Options{Instance: ownInstance, IDs: object.NewGenerator(ownInstance), Blobs: blobs}), blobs
 }
 
 // with returns the metadata of an object that brings a member under a chosen id.
@@ -253,7 +253,7 @@ func TestJournalFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, createErr := x.tree.Create([]wirejson.Value{with(50)})
-	_, copyErr := x.tree.ShallowCopy(a, nil)
+	_, copyErr := x.tree.ShallowCopy(t.Context(), a, nil)
 	_, deleteErr := x.tree.Delete(ctx, []object.ID{a, c}, DeleteOptions{Force: true, Deep: true}, func(b []object.ID) { t.Errorf("blobs %v are freed", b) })
 	for name, err := range map[string]error{
 		"create": createErr, "copy": copyErr, "delete": deleteErr, "persist": x.tree.Persist(ctx, c), "label": x.tree.Label(ctx, a, []string{"k"}, []string{"v"}),

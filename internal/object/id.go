@@ -109,13 +109,20 @@ func ParseID(s string) (ID, error) {
 type Generator struct {
 	mu       sync.Mutex
 	last     uint64 // ms<<12 | counter of the newest id; guarded by mu
-	instance uint64
+	instance uint64 // guarded by mu
 	now      func() time.Time
 }
 
 // NewGenerator returns a generator for one instance.
 func NewGenerator(instance InstanceID) *Generator {
 	return &Generator{instance: uint64(instance) & 0x3ff, now: time.Now}
+}
+
+// SetInstance makes all later ids those of an instance.
+func (g *Generator) SetInstance(instance InstanceID) {
+	g.mu.Lock()
+	g.instance = uint64(instance) & 0x3ff
+	g.mu.Unlock()
 }
 
 // horizon is how far ahead of the clock an id can lie that a daemon minted.
@@ -138,9 +145,9 @@ func (g *Generator) next() uint64 {
 	ms := uint64(g.now().UnixMilli()) & (1<<41 - 1)
 	g.mu.Lock()
 	g.last = max(g.last+1, ms<<12)
-	ticks := g.last
+	ticks, instance := g.last, g.instance
 	g.mu.Unlock()
-	return ticks>>12<<22 | g.instance<<12 | ticks&0xfff
+	return ticks>>12<<22 | instance<<12 | ticks&0xfff
 }
 
 // Object returns a new object id.

@@ -30,7 +30,7 @@ func hotConn(t *testing.T) *conn {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	cfg := config.Default()
 	cfg.Socket, cfg.RPCListen, cfg.Size, cfg.Huge = filepath.Join(dir, "sock"), "off", "32MiB", "never"
-	s, err := New(Options{Config: cfg})
+	s, err := New(t.Context(), Options{Config: cfg})
 	if err != nil {
 		t.Fatal(err)
 	}

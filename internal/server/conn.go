@@ -105,7 +105,7 @@ func (c *conn) exit() {
 	ss.streams.Close(c.holder)
 	c.srv.store.Close(c.holder)
 	for key := range c.locks {
-		_ = c.srv.backend.Unlock(context.Background(), key)
+		_ = c.srv.cluster.Unlock(context.Background(), ss.id, key)
 	}
 	clear(c.locks)
 	switch {

@@ -71,7 +71,7 @@ func (c *conn) replyContent(fill func([]byte) ([]byte, error)) error {
 
 func getData(ctx context.Context, c *conn, q *protocol.GetDataRequest) error {
 	if q.SyncRemote {
-		if err := c.ss.tree.Sync(ctx); err != nil {
+		if err := c.ss.tree.SyncFor(ctx, q.IDs); err != nil {
 			return err
 		}
 	}
@@ -136,7 +136,10 @@ func deleteFeedback(ctx context.Context, c *conn, q *protocol.DeleteRequest, r *
 	return err
 }
 
-func exists(_ context.Context, c *conn, q *protocol.IDRequest, r *protocol.ExistsReply) error {
+func exists(ctx context.Context, c *conn, q *protocol.IDRequest, r *protocol.ExistsReply) error {
+	if err := c.ss.tree.SyncFor(ctx, []object.ID{q.ID}); err != nil {
+		return err
+	}
 	r.Exists = c.ss.tree.Exists(q.ID)
 	return nil
 }
@@ -155,10 +158,7 @@ func label(ctx context.Context, c *conn, q *protocol.LabelRequest, _ *protocol.N
 }
 
 func shallowCopy(ctx context.Context, c *conn, q *protocol.ShallowCopyRequest, r *protocol.ShallowCopyReply) (err error) {
-	if err := c.ss.tree.Sync(ctx); err != nil {
-		return err
-	}
-	r.Target, err = c.ss.tree.ShallowCopy(q.ID, q.Extra)
+	r.Target, err = c.ss.tree.ShallowCopy(ctx, q.ID, q.Extra)
 	return err
 }
 

@@ -53,6 +53,7 @@ func register(_ context.Context, c *conn, q *protocol.RegisterRequest, r *protoc
 	if c.ss.id != object.RootSession {
 		r.RPCEndpoint = "0.0.0.0:0"
 	}
+	r.InstanceID = s.number()
 	r.SessionID, r.Version = c.ss.id, config.ProtocolVersion
 	r.StoreMatch = (q.StoreType == protocol.StorePlasma) == c.ss.blobs.Plasma
 	r.Compression = s.cfg.Compression
@@ -151,42 +152,38 @@ func finalizeArena(_ context.Context, c *conn, q *protocol.FinalizeArenaRequest,
 
 func acquireLock(ctx context.Context, c *conn, q *protocol.LockRequest, r *protocol.AcquireLockReply) error {
 	return c.park(ctx, func(ctx context.Context) error {
-		key, err := c.srv.backend.Lock(ctx, c.ss.id.String()+q.Key)
+		key, err := c.srv.cluster.Lock(ctx, c.ss.id, q.Key)
 		if err != nil {
 			return err
 		}
 		c.locks[key] = struct{}{}
-		r.Result, r.Key = true, key[len(c.ss.id.String()):]
+		r.Result, r.Key = true, key
 		return nil
 	})
 }
 
 func releaseLock(ctx context.Context, c *conn, q *protocol.LockRequest, r *protocol.ReleaseLockReply) error {
-	key := c.ss.id.String() + q.Key
-	delete(c.locks, key)
+	delete(c.locks, q.Key)
 	r.Result = true
-	return c.srv.backend.Unlock(ctx, key)
+	return c.srv.cluster.Unlock(ctx, c.ss.id, q.Key)
 }
 
 func clusterMeta(ctx context.Context, c *conn, _ *protocol.None, r *protocol.MetaReply) error {
-	if err := c.ss.tree.Sync(ctx); err != nil {
+	if err := c.srv.cluster.Sync(ctx); err != nil {
 		return err
 	}
-	instances, err := c.srv.backend.Instances(ctx)
-	if err != nil {
-		return err
+	byName := map[string]map[string]json.RawMessage{}
+	for n, fields := range c.srv.cluster.Instances() {
+		byName[n.String()] = fields
 	}
-	byName := make(map[string]any, len(instances))
-	for id, in := range instances {
-		byName[id.String()] = in
-	}
+	var err error
 	r.Meta, err = json.Marshal(byName)
 	return err
 }
 
 func instanceStatus(_ context.Context, c *conn, _ *protocol.None, r *protocol.MetaReply) (err error) {
 	r.Meta, err = json.Marshal(map[string]any{
-		"instance_id": 0, "deployment": "local",
+		"instance_id": c.srv.number(), "deployment": c.srv.cfg.Deployment,
 		"memory_usage": c.srv.store.Usage(), "memory_limit": c.srv.store.Limit(),
 		"deferred_requests": c.ss.deferred.Load(), "ipc_connections": c.ss.ipcConns.Load(), "rpc_connections": c.ss.rpcConns.Load(),
 	})

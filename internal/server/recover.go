@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -23,8 +24,8 @@ import (
 const recNode = 48
 
 // recover brings back what an earlier daemon on this socket left, if there is
-// anything, and starts a new journal.
-func (s *Server) recover() error {
+// anything, joins the cluster with it, and starts a new journal.
+func (s *Server) recover(ctx context.Context) error {
 	path := s.home.JournalPath()
 	found := false // a journal that tells what an earlier daemon left
 	if path != "" {
@@ -40,6 +41,11 @@ func (s *Server) recover() error {
 			return err
 		}
 		s.hostID = binary.LittleEndian.Uint64(b[:]) >> 1
+	}
+	if root := s.session(object.RootSession); root != nil {
+		if err := s.join(ctx, root); err != nil {
+			return err
+		}
 	}
 	if path != "" {
 		// A daemon that died while making a file left one that no record names.
@@ -72,11 +78,15 @@ func (s *Server) recover() error {
 	root := s.session(object.RootSession)
 	if root == nil {
 		root = s.addSession(object.RootSession)
+		if err := s.join(ctx, root); err != nil {
+			return err
+		}
 	}
 	root.listener, root.socket = s.ipc, s.cfg.Socket
 	for id, ss := range s.sessions {
 		ss.tree.SetJournal(s.journal)
 		if id != object.RootSession {
+			ss.tree.Renumber(s.saved.Number, s.cluster.Number())
 			if err := s.listenSession(ss); err != nil {
 				return err
 			}
@@ -188,6 +198,9 @@ func (s *Server) replayRecord(payload []byte) error {
 		s.ids.Continue(r.Uint())
 		return r.Err()
 	}
+	if payload[0] == recCluster {
+		return s.replayCluster(payload)
+	}
 	id, ok := meta.IsRecord(payload)
 	if !ok {
 		return fmt.Errorf("unknown record kind %d", payload[0])
@@ -214,6 +227,11 @@ func (s *Server) snapshot(snap *journal.Snapshot) error {
 	w.Uint(uint64(s.ids.Signature()))
 	if err := snap.Append(w); err != nil {
 		return err
+	}
+	if s.remembers || s.saved.HostID != 0 {
+		if err := snap.Append(clusterRecord(s.saved)); err != nil {
+			return err
+		}
 	}
 	if err := s.store.Snapshot(snap.Append); err != nil {
 		return err

@@ -51,12 +51,15 @@ type Server struct {
 
 	home    *shm.Home
 	store   *store.Store
-	backend *meta.Local
+	cluster *meta.Cluster
 	journal *journal.Journal // nil when the pool does not survive a crash
 	ids     *object.Generator
 	hostID  uint64
-	auth    *authenticator
-	report  Report
+	saved   meta.Saved // of the cluster; guarded by mu once the daemon serves
+
+	remembers bool // saved is what an earlier daemon recorded
+	auth      *authenticator
+	report    Report
 
 	ipc   net.Listener
 	rpc   net.Listener // nil when off
@@ -76,26 +79,30 @@ type Server struct {
 
 // Report tells what a start found and made, for people.
 type Report struct {
-	Place        shm.Place     `json:"place"`
-	Size         int64         `json:"size"`
-	SizeBy       string        `json:"size_by"` // why it is that large
-	Socket       string        `json:"socket"`
-	RPC          string        `json:"rpc"` // host:port, or "" when off
-	RPCNote      string        `json:"rpc_note,omitempty"`
-	HTTP         string        `json:"http,omitempty"` // host:port of health checks and metrics
-	Recovered    int           `json:"recovered_blobs"`
-	Objects      int           `json:"recovered_objects"`
-	Bytes        int64         `json:"recovered_bytes"`
-	Lost         []string      `json:"lost"`   // what could not be recovered
-	Damage       []journal.Gap `json:"damage"` // damaged places of the journal
-	CgroupNote   string        `json:"cgroup_note,omitempty"`
-	SpaceNote    string        `json:"space_note,omitempty"` // the pool's file system is too small for it
-	NotRecovered []string      `json:"not_recovered,omitempty"`
+	Place        shm.Place         `json:"place"`
+	Size         int64             `json:"size"`
+	SizeBy       string            `json:"size_by"` // why it is that large
+	Socket       string            `json:"socket"`
+	RPC          string            `json:"rpc"` // host:port, or "" when off
+	RPCNote      string            `json:"rpc_note,omitempty"`
+	Meta         string            `json:"meta"`              // where metadata lives: local, etcd or embed
+	MetaAt       string            `json:"meta_at,omitempty"` // URLs of the metadata service
+	Instance     object.InstanceID `json:"instance_id"`       // this node's number in its cluster
+	HTTP         string            `json:"http,omitempty"`    // host:port of health checks and metrics
+	Recovered    int               `json:"recovered_blobs"`
+	Objects      int               `json:"recovered_objects"`
+	Bytes        int64             `json:"recovered_bytes"`
+	Lost         []string          `json:"lost"`   // what could not be recovered
+	Damage       []journal.Gap     `json:"damage"` // damaged places of the journal
+	CgroupNote   string            `json:"cgroup_note,omitempty"`
+	SpaceNote    string            `json:"space_note,omitempty"` // the pool's file system is too small for it
+	NotRecovered []string          `json:"not_recovered,omitempty"`
 }
 
-// New prepares a daemon: it takes the socket, finds or makes the pool, and
-// recovers what an earlier daemon left there.
-func New(o Options) (_ *Server, err error) {
+// New prepares a daemon: it takes the socket, finds or makes the pool, recovers
+// what an earlier daemon left there, and joins the cluster. ctx bounds that, not
+// the daemon's life.
+func New(ctx context.Context, o Options) (_ *Server, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -169,12 +176,26 @@ func New(o Options) (_ *Server, err error) {
 			_ = s.store.Shutdown() // before the home
 		}
 	}()
-	s.backend = meta.NewLocal(s.self)
 	s.noteCgroup(size)
-	if err = s.recover(); err != nil {
+	defer func() {
+		if err != nil && s.cluster != nil {
+			_ = s.cluster.Leave(context.WithoutCancel(ctx), true)
+		}
+	}()
+	if err = s.recover(ctx); err != nil {
 		return nil, err
 	}
 	s.noteSpace(size)
+	if err = s.cluster.Start(ctx); err != nil {
+		return nil, s.explainMeta(err)
+	}
+	s.report.Instance, s.report.Meta = s.cluster.Number(), s.cfg.Meta
+	switch s.cfg.Meta {
+	case "etcd":
+		s.report.MetaAt = s.cfg.EtcdEndpoints
+	case "embed":
+		s.report.MetaAt = s.cfg.EmbedClient
+	}
 	return s, nil
 }
 
@@ -279,11 +300,14 @@ func (s *Server) listenRPC() error {
 	return nil
 }
 
-// rpcEndpoint is what clients are told. With local metadata it is never the
-// hostname: nothing says that others can resolve it.
+// rpcEndpoint is what clients and other nodes are told. It is never the hostname
+// unless that was asked for: nothing says that others can resolve it.
 func (s *Server) rpcEndpoint() string {
 	if s.rpc == nil {
 		return "0.0.0.0:0"
+	}
+	if a := s.advertised(); a != "" {
+		return a
 	}
 	addr := s.rpc.Addr().(*net.TCPAddr)
 	host := "127.0.0.1"
@@ -303,11 +327,7 @@ func (s *Server) self() meta.Instance {
 	if v := os.Getenv("MY_NODE_NAME"); v != "" {
 		node = v
 	}
-	now := time.Now()
-	return meta.Instance{
-		HostID: s.hostID, Hostname: host, Nodename: node, IPCSocket: s.cfg.Socket, RPCEndpoint: s.rpcEndpoint(),
-		Timestamp: now.Unix()<<32 + int64(now.Nanosecond()/1000),
-	}
+	return meta.Instance{Hostname: host, Nodename: node, IPCSocket: s.cfg.Socket, RPCEndpoint: s.rpcEndpoint()}
 }
 
 // Report returns what the start found and made.
@@ -341,6 +361,7 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	}
 	s.group.Go(func() error { s.store.KeepAhead(maintenance); return nil })
 	s.group.Go(func() error { s.maintain(maintenance); return nil })
+	s.group.Go(func() error { s.checkAdvertised(maintenance); return nil })
 	if ready != nil {
 		ready()
 	}
@@ -401,6 +422,9 @@ func (s *Server) closeListeners() {
 func (s *Server) close() error {
 	keep := s.cfg.Keep || filepath.IsAbs(s.cfg.Memory)
 	var errs []error
+	if err := s.cluster.Leave(context.Background(), keep && s.journal != nil); err != nil {
+		s.log.Warn("cannot leave the cluster cleanly: others notice within half a minute", "err", err)
+	}
 	if keep {
 		if err := s.compact(); err != nil {
 			s.log.Warn("the journal is left as it is", "err", err) // longer, but complete

@@ -53,9 +53,17 @@ func (s *Server) makeSession(id object.SessionID) *session {
 	if id != object.RootSession {
 		ss.socket += "." + id.String()
 	}
-	ss.tree = meta.New(meta.Options{Session: id, IDs: s.ids, Blobs: blobs, Backend: s.backend, Log: s.log})
+	ss.tree = meta.New(meta.Options{Session: id, IDs: s.ids, Blobs: blobs, Log: s.log, Free: ss.freeRemote, Instance: s.number()})
 	ss.streams = stream.NewTable(chunks{ss})
 	return ss
+}
+
+// number returns this node's number; before it has joined its cluster, 0.
+func (s *Server) number() object.InstanceID {
+	if s.cluster == nil {
+		return 0
+	}
+	return s.cluster.Number()
 }
 
 // newSession makes a session and starts serving it. Others see it only when it

@@ -47,7 +47,7 @@ func Start(t testing.TB, change func(*config.Serve)) *Daemon {
 	d := &Daemon{Socket: cfg.Socket, log: &Output{}}
 	before := openFiles()
 	goroutines := runtime.NumGoroutine()
-	srv, err := server.New(server.Options{
+	srv, err := server.New(context.Background(), server.Options{
 		Config: cfg, Version: "test", Log: slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {

@@ -1,0 +1,360 @@
+// Package etcd is the Backend of package meta on etcd v3: a cluster that exists
+// (Open), or a member that runs inside this process (Embed).
+//
+// Keys are those that Vineyard 0.24 has in etcd, below <prefix>/S<session>; the
+// position in the history is etcd's revision, the identity its cluster id. Locks
+// are those of etcd's lock service: a key <lock>/<lease> for each holder and
+// waiter, the oldest of which holds the lock, on a lease of ten seconds.
+package etcd
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/concurrency"
+	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
+
+	"github.com/v6d-go/v6d/internal/meta"
+	"github.com/v6d-go/v6d/internal/object"
+	"github.com/v6d-go/v6d/internal/status"
+)
+
+// Options says which etcd to use, and how to get in.
+type Options struct {
+	Endpoints []string // URLs
+	Prefix    string   // of all keys, verbatim
+	Session   object.SessionID
+	Username  string
+	Password  string
+	TLS       *tls.Config // for https endpoints; nil for the system's certificates
+	Log       *slog.Logger
+}
+
+// leaseTTL is how long a lock outlives its holder, in seconds.
+const leaseTTL = 10
+
+// Backend is a meta.Backend on etcd.
+type Backend struct {
+	client *clientv3.Client
+	base   string // <prefix>/S<session>
+	server io.Closer
+	where  string // for people
+
+	mu    sync.Mutex
+	lease *concurrency.Session            // of the cluster's lock; nil until it is needed; guarded by mu
+	held  map[string]*concurrency.Session // of other locks, by full key; guarded by mu
+}
+
+var _ meta.Backend = (*Backend)(nil)
+
+// Open connects to an etcd. It does not wait for it to answer.
+func Open(o Options) (*Backend, error) {
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: o.Endpoints, Username: o.Username, Password: o.Password, TLS: o.TLS,
+		DialTimeout: 3 * time.Second, DialKeepAliveTime: 5 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
+		MaxCallSendMsgSize: math.MaxInt32, Logger: zap.NewNop(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("etcd at %s: %w", strings.Join(o.Endpoints, ", "), err)
+	}
+	return newBackend(client, o, strings.Join(o.Endpoints, ", "), nil), nil
+}
+
+func newBackend(client *clientv3.Client, o Options, where string, server io.Closer) *Backend {
+	return &Backend{
+		client: client, base: o.Prefix + "/" + o.Session.String(), server: server, where: where,
+		held: map[string]*concurrency.Session{},
+	}
+}
+
+// Shared implements meta.Backend.
+func (*Backend) Shared() bool { return true }
+
+// pageSize is how many keys are read at a time: an answer of etcd is built in
+// its memory.
+const pageSize = 5000
+
+// Load implements meta.Backend.
+func (b *Backend) Load(ctx context.Context) ([]meta.Pair, meta.Position, error) {
+	var pairs []meta.Pair
+	var at meta.Position
+	from, end := b.base+"/", clientv3.GetPrefixRangeEnd(b.base+"/")
+	for {
+		opts := []clientv3.OpOption{clientv3.WithRange(end), clientv3.WithLimit(pageSize)}
+		if at.Revision > 0 {
+			opts = append(opts, clientv3.WithRev(at.Revision))
+		}
+		r, err := b.client.Get(ctx, from, opts...)
+		if err != nil {
+			return nil, at, b.explain(err)
+		}
+		if at.Revision == 0 {
+			at = position(r.Header.ClusterId, r.Header.Revision)
+			pairs = make([]meta.Pair, 0, r.Count)
+		}
+		for _, kv := range r.Kvs {
+			pairs = append(pairs, meta.Pair{Key: b.relative(kv.Key), Value: kv.Value})
+		}
+		if !r.More {
+			return pairs, at, nil
+		}
+		from = string(r.Kvs[len(r.Kvs)-1].Key) + "\x00"
+	}
+}
+
+func position(cluster uint64, revision int64) meta.Position {
+	return meta.Position{Cluster: strconv.FormatUint(cluster, 16), Revision: revision}
+}
+
+func (b *Backend) relative(key []byte) string { return string(key[len(b.base):]) }
+
+// Head implements meta.Backend.
+func (b *Backend) Head(ctx context.Context) (meta.Position, error) {
+	r, err := b.client.Get(ctx, b.base+"/next_instance_id", clientv3.WithCountOnly())
+	if err != nil {
+		return meta.Position{}, b.explain(err)
+	}
+	return position(r.Header.ClusterId, r.Header.Revision), nil
+}
+
+// Watch implements meta.Backend. The client resumes by itself after a broken
+// connection; without a leader the watch ends.
+func (b *Backend) Watch(ctx context.Context, after int64, apply func(meta.Batch)) error {
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer cancel()
+	for r := range b.client.Watch(ctx, b.base+"/", clientv3.WithPrefix(), clientv3.WithRev(after+1)) {
+		if r.CompactRevision > 0 {
+			return meta.ErrCompacted
+		}
+		if err := r.Err(); err != nil {
+			return b.explain(err)
+		}
+		for events := r.Events; len(events) > 0; {
+			rev := events[0].Kv.ModRevision
+			n := 0
+			for n < len(events) && events[n].Kv.ModRevision == rev {
+				n++
+			}
+			batch := meta.Batch{Revision: rev, Changes: make([]meta.Change, n)}
+			for i, e := range events[:n] {
+				batch.Changes[i] = meta.Change{Key: b.relative(e.Kv.Key), Value: e.Kv.Value, Delete: e.Type == mvccpb.DELETE}
+			}
+			apply(batch)
+			events = events[n:]
+		}
+		if r.IsProgressNotify() {
+			apply(meta.Batch{Revision: r.Header.Revision})
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return b.explain(errors.New("the watch ended"))
+}
+
+// Progress implements meta.Backend.
+func (b *Backend) Progress(ctx context.Context) error {
+	// The same metadata as the watch has: it tells which stream is meant.
+	return b.explain(b.client.RequestProgress(clientv3.WithRequireLeader(ctx)))
+}
+
+// Commit implements meta.Backend.
+func (b *Backend) Commit(ctx context.Context, conditions []meta.Condition, changes []meta.Change) (meta.Position, bool, error) {
+	ifs := make([]clientv3.Cmp, len(conditions))
+	for i, c := range conditions {
+		key := b.base + c.Key
+		switch c.Is {
+		case meta.Equals:
+			ifs[i] = clientv3.Compare(clientv3.Value(key), "=", string(c.Equals))
+		case meta.NoneUnder:
+			// Of no keys, etcd compares one that was never created.
+			ifs[i] = clientv3.Compare(clientv3.CreateRevision(key).WithPrefix(), "=", 0)
+		case meta.SomeUnder:
+			ifs[i] = clientv3.Compare(clientv3.CreateRevision(key).WithPrefix(), ">", 0)
+		}
+	}
+	ops := make([]clientv3.Op, len(changes))
+	for i, c := range changes {
+		key := b.base + c.Key
+		switch {
+		case c.Delete && c.Prefix:
+			ops[i] = clientv3.OpDelete(key, clientv3.WithPrefix())
+		case c.Delete:
+			ops[i] = clientv3.OpDelete(key)
+		default:
+			ops[i] = clientv3.OpPut(key, string(c.Value))
+		}
+	}
+	r, err := b.client.Txn(ctx).If(ifs...).Then(ops...).Commit()
+	if err != nil {
+		return meta.Position{}, false, b.explain(err)
+	}
+	return position(r.Header.ClusterId, r.Header.Revision), r.Succeeded, nil
+}
+
+// clusterLock is the lock of which this process has one holder at a time, so
+// that its lease can stay.
+const clusterLock = "/meta_sync_lock"
+
+// Lock implements meta.Backend.
+func (b *Backend) Lock(ctx context.Context, key string) (string, error) {
+	s, err := b.session(ctx, key)
+	if err != nil {
+		return "", b.explain(err)
+	}
+	m := concurrency.NewMutex(s, b.base+key)
+	if err := m.Lock(ctx); err != nil {
+		b.endSession(key, s)
+		return "", b.explain(err)
+	}
+	full := m.Key()[len(b.base):]
+	if key != clusterLock {
+		b.mu.Lock()
+		b.held[full] = s
+		b.mu.Unlock()
+	}
+	return full, nil
+}
+
+// session returns a lease for a lock, kept alive while this process lives.
+func (b *Backend) session(ctx context.Context, key string) (*concurrency.Session, error) {
+	b.mu.Lock()
+	s := b.lease
+	b.mu.Unlock()
+	if key == clusterLock && s != nil {
+		select {
+		case <-s.Done(): // it has expired
+		default:
+			return s, nil
+		}
+	}
+	grant, err := b.client.Grant(ctx, leaseTTL)
+	if err != nil {
+		return nil, err
+	}
+	s, err = concurrency.NewSession(b.client, concurrency.WithLease(grant.ID), concurrency.WithTTL(leaseTTL))
+	if err != nil {
+		return nil, err
+	}
+	if key == clusterLock {
+		b.mu.Lock()
+		b.lease = s
+		b.mu.Unlock()
+	}
+	return s, nil
+}
+
+// endSession gives a lease back, and with it what was locked. What cannot be
+// given back ends after leaseTTL.
+func (b *Backend) endSession(key string, s *concurrency.Session) {
+	if key == clusterLock {
+		b.mu.Lock()
+		if b.lease == s {
+			b.lease = nil
+		}
+		b.mu.Unlock()
+	}
+	s.Orphan()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_, _ = b.client.Revoke(ctx, s.Lease())
+}
+
+// Unlock implements meta.Backend.
+func (b *Backend) Unlock(ctx context.Context, full string) error {
+	b.mu.Lock()
+	s := b.held[full]
+	delete(b.held, full)
+	b.mu.Unlock()
+	if s != nil {
+		s.Orphan()
+		_, err := b.client.Revoke(ctx, s.Lease())
+		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			return nil
+		}
+		return b.explain(err)
+	}
+	// Of the cluster's lock, or of another process: the key alone goes.
+	if !isLockKey(full) {
+		return nil
+	}
+	_, err := b.client.Delete(ctx, b.base+full)
+	return b.explain(err)
+}
+
+// isLockKey reports whether a key ends in a lease, so that nothing else can be
+// deleted by giving back a lock.
+func isLockKey(full string) bool {
+	i := strings.LastIndexByte(full, '/')
+	if i < 0 {
+		return false
+	}
+	lease, err := strconv.ParseUint(full[i+1:], 16, 64)
+	return err == nil && lease > 0 && !strings.HasPrefix(full, "/data/") && !strings.HasPrefix(full, "/names/")
+}
+
+// Close implements meta.Backend.
+func (b *Backend) Close() error {
+	b.mu.Lock()
+	sessions := []*concurrency.Session{}
+	if b.lease != nil {
+		sessions = append(sessions, b.lease)
+	}
+	for _, s := range b.held {
+		sessions = append(sessions, s)
+	}
+	b.lease, b.held = nil, map[string]*concurrency.Session{}
+	b.mu.Unlock()
+	for _, s := range sessions {
+		b.endSession("", s)
+	}
+	err := b.client.Close()
+	if errors.Is(err, context.Canceled) {
+		err = nil // of a client without connections
+	}
+	if b.server != nil {
+		err = errors.Join(err, b.server.Close())
+	}
+	return err
+}
+
+// explain says which etcd it was, and what to do about it.
+func (b *Backend) explain(err error) error {
+	if err == nil || errors.Is(err, meta.ErrCompacted) {
+		return err
+	}
+	failed := func(hint string) error {
+		return status.Errorf(status.EtcdError, "etcd at %s: %w", b.where, err).WithHint(hint)
+	}
+	switch {
+	case errors.Is(err, rpctypes.ErrCompacted):
+		return meta.ErrCompacted
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		return failed("its database is full: compact and defragment it, then `etcdctl alarm disarm`; local work goes on")
+	case errors.Is(err, rpctypes.ErrRequestTooLarge), isTooLarge(err):
+		return failed("the metadata of one object is larger than etcd takes: raise its --max-request-bytes")
+	case errors.Is(err, rpctypes.ErrAuthFailed), errors.Is(err, rpctypes.ErrPermissionDenied), errors.Is(err, rpctypes.ErrUserEmpty),
+		errors.Is(err, rpctypes.ErrAuthNotEnabled):
+		return fmt.Errorf("%w: %w", meta.ErrUnusable, failed("check --etcd-user and its password, and that the user may read and write the prefix "+b.base))
+	}
+	return fmt.Errorf("etcd at %s: %w", b.where, err)
+}
+
+func isTooLarge(err error) bool {
+	return grpcstatus.Code(err) == codes.ResourceExhausted && bytes.Contains([]byte(err.Error()), []byte("larger than max"))
+}

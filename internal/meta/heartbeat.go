@@ -1,0 +1,395 @@
+package meta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/v6d-go/v6d/internal/object"
+	"github.com/v6d-go/v6d/internal/wirejson"
+)
+
+// Each instance changes its timestamp every ten seconds and looks at that of the
+// next one: the smallest number above its own, or the smallest of all. A
+// neighbour whose timestamp is the same in three rounds is dead, and its keys
+// and objects are removed. A round counts only when this node's own heartbeat
+// was acknowledged and everything up to it was applied, so that a node that
+// cannot see the store takes nobody for dead.
+
+// neighbour is what is known of the next instance in the ring.
+type neighbour struct {
+	number    object.InstanceID
+	timestamp string
+	unchanged int // rounds
+}
+
+const deadRounds = 3
+
+// heart beats until ctx ends: every Beat, a second after a failure, and when
+// there is something to do.
+func (c *Cluster) heart(ctx context.Context) {
+	timer := time.NewTimer(c.opts.Beat)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-c.wake:
+		case <-ctx.Done():
+			return
+		}
+		next := c.opts.Beat
+		if err := c.beat(ctx); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			c.neighbour.unchanged = 0
+			next = min(next, time.Second)
+		}
+		timer.Reset(next)
+	}
+}
+
+// nudge makes the heart beat now.
+func (c *Cluster) nudge() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// beat does what is due: register, store lost objects again, tell that this
+// instance is alive, apply deletions that were held, look at the neighbour.
+func (c *Cluster) beat(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, 2*commitTimeout)
+	defer cancel()
+	err := c.pulse(limited)
+	if err == nil || !errors.Is(err, errRejoin) {
+		c.fail(err)
+	}
+	return err
+}
+
+func (c *Cluster) pulse(ctx context.Context) error {
+	c.mu.Lock()
+	registered, mend := c.registered, len(c.again)+len(c.orphans) > 0
+	loading := c.at == (Position{})
+	before := c.at
+	c.mu.Unlock()
+	if loading {
+		return fmt.Errorf("%w: it is being loaded", errRejoin)
+	}
+	if !registered {
+		if err := c.register(ctx); err != nil {
+			return err
+		}
+	}
+	if mend {
+		if err := c.mend(ctx); err != nil {
+			return err
+		}
+	}
+	n := c.Number()
+	at, ok, err := c.b.Commit(ctx,
+		[]Condition{{Key: instanceKey(n) + "hostid", Is: Equals, Equals: c.hostID()}},
+		[]Change{Put(instanceKey(n)+"timestamp", c.timestamp())})
+	if err != nil {
+		return err
+	}
+	if before.Cluster != at.Cluster || at.Revision < before.Revision || !ok {
+		c.reload()
+		return errRejoin
+	}
+	c.acknowledge(at)
+	if err := c.reach(ctx, at.Revision); err != nil {
+		return err
+	}
+	c.release()
+	return c.lookAtNeighbour(ctx)
+}
+
+func (c *Cluster) hostID() []byte { return strconv.AppendUint(nil, c.opts.HostID, 10) }
+
+// timestamp is the time as 0.24 writes it: seconds, shifted by 32, and
+// microseconds.
+func (c *Cluster) timestamp() []byte {
+	now := c.opts.Now()
+	return strconv.AppendInt(nil, now.Unix()<<32+int64(now.Nanosecond()/1000), 10)
+}
+
+// acknowledge notes that the store has seen this instance. After a long silence
+// others may be about to clean up after it: deletions of own objects are held
+// for a while.
+func (c *Cluster) acknowledge(at Position) {
+	now := time.Now()
+	c.mu.Lock()
+	if !c.acked.IsZero() && now.Sub(c.acked) > 2*c.opts.Beat {
+		c.suspicious = now.Add(2 * c.opts.Beat)
+	}
+	c.acked = now
+	saved := Saved{HostID: c.opts.HostID, Number: c.t.opts.Instance, At: Position{at.Cluster, c.at.Revision}}
+	c.opts.Saved = saved
+	c.mu.Unlock()
+	if c.opts.Acknowledged != nil {
+		c.opts.Acknowledged(saved)
+	}
+}
+
+// suspects reports whether a deletion of an own object may be a clean-up after a
+// node that was taken for dead. Called with mu held.
+func (c *Cluster) suspects() bool {
+	now := time.Now()
+	return !c.acked.IsZero() && (now.Sub(c.acked) > 2*c.opts.Beat || now.Before(c.suspicious))
+}
+
+// release applies the deletions that were held, when this instance turns out to
+// be alive for all that time.
+func (c *Cluster) release() {
+	c.t.mu.Lock()
+	defer c.t.mu.Unlock()
+	c.mu.Lock()
+	var ids []object.ID
+	if time.Now().After(c.suspicious) {
+		for id := range c.held {
+			ids = append(ids, id)
+		}
+		clear(c.held)
+	}
+	c.mu.Unlock()
+	if len(ids) > 0 {
+		slices.Sort(ids)
+		c.t.discard(c.t.settle(ids))
+	}
+}
+
+// register puts this instance's keys, all at once.
+func (c *Cluster) register(ctx context.Context) error {
+	self := c.opts.Self()
+	text := func(s string) []byte { return wirejson.AppendString(nil, s) }
+	changes := func() []Change {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		n := c.t.opts.Instance
+		key := instanceKey(n)
+		return []Change{
+			Put(key+"hostid", c.hostID()), Put(key+"hostname", text(self.Hostname)), Put(key+"nodename", text(self.Nodename)),
+			Put(key+"rpc_endpoint", text(self.RPCEndpoint)), Put(key+"ipc_socket", text(self.IPCSocket)), Put(key+"timestamp", c.timestamp()),
+			Put(keyNext, strconv.AppendUint(nil, max(c.next, uint64(n)+1), 10)),
+		}
+	}
+	err := c.withLock(ctx, func(ctx context.Context) error {
+		if err := c.claimNumber(); err != nil {
+			return err
+		}
+		at, err := c.commitAll(ctx, changes())
+		if err != nil {
+			return err
+		}
+		return c.reach(ctx, at.Revision)
+	})
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.registered = true
+	c.mu.Unlock()
+	return nil
+}
+
+// claimNumber takes another number when somebody has this one: the store was
+// replaced, and a new node was faster. Called with the cluster's lock held.
+func (c *Cluster) claimNumber() error {
+	c.t.mu.Lock()
+	defer c.t.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old := c.t.opts.Instance
+	holder, _ := wirejson.Value(c.instances[old]["hostid"]).Uint64()
+	if c.instances[old] == nil || holder == c.opts.HostID {
+		return nil
+	}
+	number := object.InstanceID(max(c.next, uint64(old)+1))
+	c.log.Warn("another instance has this node's number: taking a new one", "old", old, "new", number)
+	c.t.renumber(old, number)
+	c.t.setInstance(number)
+	for id, e := range c.t.objects {
+		if !e.foreign && !e.transient {
+			c.again[id] = true
+		}
+	}
+	return nil
+}
+
+// mend stores own objects again that the store has lost, and removes those from
+// it that this node does not have.
+func (c *Cluster) mend(ctx context.Context) error {
+	return c.withLock(ctx, func(ctx context.Context) error {
+		t := c.t
+		var changes []Change
+		t.mu.Lock()
+		c.mu.Lock()
+		ids := make([]object.ID, 0, len(c.again))
+		for id := range c.again {
+			ids = append(ids, id)
+		}
+		orphans := make([]object.ID, 0, len(c.orphans))
+		for id := range c.orphans {
+			orphans = append(orphans, id)
+		}
+		c.mu.Unlock()
+		slices.Sort(ids) // members have lower ids than what holds them
+		mended := map[object.ID]bool{}
+		for _, id := range ids {
+			e := t.objects[id]
+			if e == nil || e.transient {
+				continue
+			}
+			p := &plan{}
+			if err := p.publish(t, e); err != nil {
+				c.log.Error("an object cannot be stored again", "id", id, "err", err)
+				continue
+			}
+			mended[id] = true
+			p.sign(t, e)
+			changes = append(changes, p.changes...)
+		}
+		for name, id := range t.names {
+			if mended[id] {
+				changes = append(changes, Put(nameKey(name), strconv.AppendUint(nil, uint64(id), 10)))
+			}
+		}
+		t.mu.Unlock()
+		for _, id := range orphans {
+			changes = append(changes, DeleteAll(dataKey(id)))
+		}
+		at, err := c.commitAll(ctx, unique(changes))
+		if err != nil {
+			return err
+		}
+		c.log.Info("mended the cluster's metadata", "stored_again", len(mended), "removed", len(orphans))
+		c.mu.Lock()
+		for _, id := range ids {
+			delete(c.again, id)
+		}
+		for _, id := range orphans {
+			delete(c.orphans, id)
+		}
+		c.mu.Unlock()
+		return c.reach(ctx, at.Revision)
+	})
+}
+
+// unique leaves the last change of each key: a signature can be needed by
+// several objects.
+func unique(changes []Change) []Change {
+	last := make(map[string]int, len(changes))
+	for i, ch := range changes {
+		last[ch.Key] = i
+	}
+	kept := changes[:0]
+	for i, ch := range changes {
+		if last[ch.Key] == i {
+			kept = append(kept, ch)
+		}
+	}
+	return kept
+}
+
+// lookAtNeighbour counts the rounds in which the neighbour did nothing.
+func (c *Cluster) lookAtNeighbour(ctx context.Context) error {
+	if !c.shared {
+		return nil
+	}
+	self := c.Number()
+	c.mu.Lock()
+	next, found := self, false
+	for n := range c.instances {
+		if n == self {
+			continue
+		}
+		// In the order of a ring that begins behind this instance.
+		if !found || n-self < next-self {
+			next, found = n, true
+		}
+	}
+	timestamp := string(c.instances[next]["timestamp"])
+	c.mu.Unlock()
+	seen := &c.neighbour
+	switch {
+	case !found:
+		*seen = neighbour{}
+	case seen.number != next || seen.timestamp != timestamp || seen.unchanged == 0:
+		*seen = neighbour{number: next, timestamp: timestamp, unchanged: 1}
+	default:
+		if seen.unchanged++; seen.unchanged > deadRounds {
+			dead := *seen
+			*seen = neighbour{}
+			return c.bury(ctx, dead)
+		}
+	}
+	return nil
+}
+
+// bury removes the keys and objects of a dead instance.
+func (c *Cluster) bury(ctx context.Context, dead neighbour) error {
+	return c.withLock(ctx, func(ctx context.Context) error {
+		conditions := []Condition{{Key: instanceKey(dead.number) + "timestamp", Is: Equals, Equals: []byte(dead.timestamp)}}
+		if dead.timestamp == "" {
+			conditions[0] = Condition{Key: instanceKey(dead.number) + "timestamp", Is: NoneUnder}
+		}
+		n, err := c.remove(ctx, dead.number, conditions)
+		if err == nil && n >= 0 {
+			c.log.Warn("an instance is dead: its keys and objects are removed", "instance", dead.number, "objects", n)
+		}
+		return err
+	})
+}
+
+// remove takes an instance's keys out of the store, if the conditions hold, and
+// then its objects with all that cannot be without them. It returns how many
+// objects that were, or -1 if the conditions do not hold. Called with the
+// cluster's lock held.
+func (c *Cluster) remove(ctx context.Context, number object.InstanceID, conditions []Condition) (int, error) {
+	limited, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	at, ok, err := c.b.Commit(limited, conditions, []Change{DeleteAll(instanceKey(number))})
+	if err != nil {
+		return 0, unavailable(err)
+	}
+	if !ok {
+		return -1, nil
+	}
+	t := c.t
+	t.mu.Lock()
+	var ids []object.ID
+	for id, e := range t.objects {
+		if e.instance == number && !e.transient {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	d := t.deletion(nil, DeleteOptions{})
+	for _, id := range ids {
+		d.want[id] = true
+	}
+	for _, id := range ids {
+		// What another instance has as well is not missed by those that refer to it.
+		d.visit(id, DeleteOptions{Force: !d.hasEquivalent(t.objects[id])})
+	}
+	changes := d.changes()
+	t.mu.Unlock()
+	if at, err = c.commitAll(ctx, changes); err != nil {
+		return 0, err
+	}
+	if number == c.Number() {
+		return len(d.objects), nil // this node is leaving: its tree ends with it
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.appliedRevision() < at.Revision {
+		t.discard(t.settle(slices.Concat(d.objects, d.blobs)))
+	}
+	return len(d.objects), nil
+}
