@@ -31,5 +31,5 @@ func run() int {
 		signal.Reset(syscall.SIGINT, syscall.SIGTERM)
 		cancel(cause)
 	}()
-	return cli.Main(ctx, os.Args[1:], output.System())
+	return cli.Main(ctx, cli.Args(os.Args), output.System())
 }

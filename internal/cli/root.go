@@ -203,7 +203,7 @@ v6d never phones home.`,
 		&cobra.Group{ID: "more", Title: "More:"},
 	)
 	for _, c := range []*cobra.Command{
-		newServe(d), newStatus(d), newPing(d), newDf(d), newDu(d), newTop(d), newDoctor(d),
+		newServe(d), newVineyardd(d), newStatus(d), newPing(d), newDf(d), newDu(d), newTop(d), newDoctor(d),
 		newPut(d), newGet(d), newLs(d), newMeta(d), newTree(d), newDescribe(d), newRm(d), newName(d), newLabel(d), newPersist(d),
 		newExists(d), newWait(d), newWatch(d), newEvents(d),
 		newContext(d), newConfig(d), newVersion(d), newMan(d), newCompletion(),

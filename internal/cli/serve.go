@@ -237,6 +237,9 @@ func serve(ctx context.Context, d *deps, f *pflag.FlagSet, o serveOptions, cfg c
 		for {
 			select {
 			case <-hup:
+				if f == nil {
+					break // without a config file there is nothing to read anew
+				}
 				if next, err := loadServe(f, o.ConfigFile, cfg.Socket); err != nil {
 					log.Error("the configuration is not reloaded", "err", err)
 				} else {

@@ -53,8 +53,9 @@ type Cluster struct {
 
 	neighbour neighbour // of the heart's goroutine alone
 
-	stop context.CancelCauseFunc
-	done *errgroup.Group
+	stop      context.CancelCauseFunc // ends what Start began
+	stopHeart func()                  // ends the heart and waits for it
+	done      *errgroup.Group
 }
 
 // ClusterOptions configures a Cluster.

@@ -444,7 +444,17 @@ func (c *Cluster) Start(ctx context.Context) error {
 		stop(errLeft)
 		return errors.Join(err, c.done.Wait())
 	}
-	c.done.Go(func() error { c.heart(run); return nil })
+	beating, stopHeart := context.WithCancel(run)
+	stopped := make(chan struct{})
+	c.stopHeart = func() {
+		stopHeart()
+		<-stopped
+	}
+	c.done.Go(func() error {
+		defer close(stopped)
+		c.heart(beating)
+		return nil
+	})
 	return nil
 }
 
@@ -455,6 +465,12 @@ func (c *Cluster) Leave(ctx context.Context, keep bool) error {
 	if c.stop == nil {
 		return c.b.Close()
 	}
+	if c.stopHeart != nil {
+		c.stopHeart()
+	}
+	c.mu.Lock()
+	c.registered = false // that the keys go is no reason to register again
+	c.mu.Unlock()
 	var err error
 	if c.shared && !keep && c.Health() == nil {
 		limited, cancel := context.WithTimeout(ctx, commitTimeout)
