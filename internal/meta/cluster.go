@@ -30,8 +30,7 @@ type Cluster struct {
 	shared bool
 
 	commits committer
-	locked  chan struct{} // holds a token while this node holds the cluster's lock
-	holders atomic.Int32  // requests that hold or want the lock
+	holders atomic.Int32 // requests that hold or want the lock
 
 	heads headReader
 
@@ -104,8 +103,8 @@ func NewCluster(b Backend, t *Tree, o ClusterOptions) *Cluster {
 	}
 	c := &Cluster{
 		b: b, t: t, opts: o, log: t.opts.Log, shared: b.Shared(),
-		commits: committer{backend: b, queue: make(chan *commit)}, locked: make(chan struct{}, 1),
-		moved: make(chan struct{}), instances: map[object.InstanceID]map[string]json.RawMessage{},
+		commits: committer{backend: b, queue: make(chan *commit)},
+		moved:   make(chan struct{}), instances: map[object.InstanceID]map[string]json.RawMessage{},
 		again: map[object.ID]bool{}, held: map[object.ID]bool{}, orphans: map[object.ID]bool{},
 		partial: map[object.ID]map[string][]byte{}, wake: make(chan struct{}, 1),
 	}
@@ -347,18 +346,12 @@ func (c *Cluster) withLock(ctx context.Context, f func(context.Context) error) e
 	defer c.holders.Add(-1)
 	limited, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
-	select {
-	case c.locked <- struct{}{}:
-	case <-limited.Done():
-		return c.lockFailed(ctx, limited)
-	}
-	defer func() { <-c.locked }()
 	full, err := c.b.Lock(limited, keyLock)
 	if err != nil {
-		if limited.Err() != nil {
-			return c.lockFailed(ctx, limited)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
-		return unavailable(err)
+		return unavailable(fmt.Errorf("wait for the lock %s: %w", keyLock[1:], err))
 	}
 	lasting := context.WithoutCancel(ctx)
 	defer func() {
@@ -372,13 +365,6 @@ func (c *Cluster) withLock(ctx context.Context, f func(context.Context) error) e
 		return unavailable(err)
 	}
 	return f(lasting)
-}
-
-func (c *Cluster) lockFailed(ctx, limited context.Context) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return unavailable(fmt.Errorf("wait for the lock %s: %w", keyLock[1:], context.Cause(limited)))
 }
 
 // commitAll commits any number of changes while the lock is held, in as many

@@ -92,8 +92,16 @@ func (s *Server) join(ctx context.Context, root *session) error {
 	limited, cancel := context.WithTimeoutCause(ctx, s.cfg.MetaTimeout, fmt.Errorf("no answer for %v (--meta-timeout)", s.cfg.MetaTimeout))
 	defer cancel()
 	b, err := openBackend(limited, &s.cfg, s.log)
+	for err != nil && !errors.Is(err, meta.ErrUnusable) && status.Of(err) != status.UserInputError && s.cfg.Meta == "etcd" && limited.Err() == nil {
+		s.log.Warn("cannot reach the metadata service, trying again", "err", err)
+		select {
+		case <-time.After(time.Second):
+		case <-limited.Done():
+		}
+		b, err = openBackend(limited, &s.cfg, s.log)
+	}
 	if err != nil {
-		return err
+		return s.explainMeta(err)
 	}
 	s.saved.HostID = s.hostID
 	if !s.remembers {
@@ -110,7 +118,7 @@ func (s *Server) join(ctx context.Context, root *session) error {
 
 // explainMeta says what to do when the metadata service cannot be had.
 func (s *Server) explainMeta(err error) error {
-	if s.cfg.Meta == "local" {
+	if s.cfg.Meta == "local" || status.Of(err) == status.UserInputError || status.HintOf(err) != "" {
 		return err
 	}
 	return status.Errorf(status.EtcdError, "the cluster's metadata: %w", err).

@@ -53,32 +53,36 @@ type Backend struct {
 	client *clientv3.Client
 	base   string // <prefix>/S<session>
 	server io.Closer
-	where  string // for people
+	where  string        // for people
+	turn   chan struct{} // holds a token while this process holds the cluster's lock, or wants it
 
 	mu    sync.Mutex
+	mine  string                          // the key of the cluster's lock while it is held; guarded by mu
 	lease *concurrency.Session            // of the cluster's lock; nil until it is needed; guarded by mu
 	held  map[string]*concurrency.Session // of other locks, by full key; guarded by mu
 }
 
 var _ meta.Backend = (*Backend)(nil)
 
-// Open connects to an etcd. It does not wait for it to answer.
+// Open connects to an etcd. It does not wait for it to answer, unless there is a
+// password to check.
 func Open(o Options) (*Backend, error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: o.Endpoints, Username: o.Username, Password: o.Password, TLS: o.TLS,
 		DialTimeout: 3 * time.Second, DialKeepAliveTime: 5 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
 		MaxCallSendMsgSize: math.MaxInt32, Logger: zap.NewNop(),
 	})
+	b := newBackend(client, o, strings.Join(o.Endpoints, ", "), nil)
 	if err != nil {
-		return nil, fmt.Errorf("etcd at %s: %w", strings.Join(o.Endpoints, ", "), err)
+		return nil, b.explain(err)
 	}
-	return newBackend(client, o, strings.Join(o.Endpoints, ", "), nil), nil
+	return b, nil
 }
 
 func newBackend(client *clientv3.Client, o Options, where string, server io.Closer) *Backend {
 	return &Backend{
 		client: client, base: o.Prefix + "/" + o.Session.String(), server: server, where: where,
-		held: map[string]*concurrency.Session{},
+		held: map[string]*concurrency.Session{}, turn: make(chan struct{}, 1),
 	}
 }
 
@@ -207,26 +211,40 @@ func (b *Backend) Commit(ctx context.Context, conditions []meta.Condition, chang
 	return position(r.Header.ClusterId, r.Header.Revision), r.Succeeded, nil
 }
 
-// clusterLock is the lock of which this process has one holder at a time, so
-// that its lease can stay.
+// clusterLock is the lock that is taken all the time: its lease stays. Since the
+// key names the lease, the callers in this process take turns.
 const clusterLock = "/meta_sync_lock"
 
 // Lock implements meta.Backend.
-func (b *Backend) Lock(ctx context.Context, key string) (string, error) {
+func (b *Backend) Lock(ctx context.Context, key string) (full string, err error) {
+	if key == clusterLock {
+		select {
+		case b.turn <- struct{}{}:
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		}
+		defer func() {
+			if err != nil {
+				<-b.turn
+			}
+		}()
+	}
 	s, err := b.session(ctx, key)
 	if err != nil {
 		return "", b.explain(err)
 	}
 	m := concurrency.NewMutex(s, b.base+key)
 	if err := m.Lock(ctx); err != nil {
-		b.endSession(key, s)
+		b.endSession(s)
 		return "", b.explain(err)
 	}
-	full := m.Key()[len(b.base):]
-	if key != clusterLock {
-		b.mu.Lock()
+	full = m.Key()[len(b.base):]
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if key == clusterLock {
+		b.mine = full
+	} else {
 		b.held[full] = s
-		b.mu.Unlock()
 	}
 	return full, nil
 }
@@ -261,14 +279,12 @@ func (b *Backend) session(ctx context.Context, key string) (*concurrency.Session
 
 // endSession gives a lease back, and with it what was locked. What cannot be
 // given back ends after leaseTTL.
-func (b *Backend) endSession(key string, s *concurrency.Session) {
-	if key == clusterLock {
-		b.mu.Lock()
-		if b.lease == s {
-			b.lease = nil
-		}
-		b.mu.Unlock()
+func (b *Backend) endSession(s *concurrency.Session) {
+	b.mu.Lock()
+	if b.lease == s {
+		b.lease = nil
 	}
+	b.mu.Unlock()
 	s.Orphan()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -280,6 +296,10 @@ func (b *Backend) Unlock(ctx context.Context, full string) error {
 	b.mu.Lock()
 	s := b.held[full]
 	delete(b.held, full)
+	if full == b.mine && full != "" {
+		b.mine = ""
+		defer func() { <-b.turn }()
+	}
 	b.mu.Unlock()
 	if s != nil {
 		s.Orphan()
@@ -321,7 +341,7 @@ func (b *Backend) Close() error {
 	b.lease, b.held = nil, map[string]*concurrency.Session{}
 	b.mu.Unlock()
 	for _, s := range sessions {
-		b.endSession("", s)
+		b.endSession(s)
 	}
 	err := b.client.Close()
 	if errors.Is(err, context.Canceled) {
