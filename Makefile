@@ -39,10 +39,10 @@ fuzz: ## each fuzz target for five minutes
 interop-venv: ## install the published package into the checkout
 	interop/venv.sh > /dev/null
 
-interop-once: build ## the published package's own tests against v6d
+interop-once: build $(ETCD) ## the published package's own tests against v6d, and v6d and vineyardd in one cluster
 	interop/interop.py once --v6d bin/v6d
 
-interop: build ## the same against the reference three times, side by side
+interop: build $(ETCD) ## the same against the reference three times, side by side
 	interop/interop.py full --v6d bin/v6d
 
 recovery: interop-venv ## 200 crashes and recoveries
@@ -72,10 +72,10 @@ check-gen: gen ## generated files are as committed
 clean: ## remove what the build made
 	rm -rf bin dist .tools .interop
 
-bench: build interop-venv ## measure, side by side with the reference daemon (under 5 minutes)
+bench: build interop-venv $(ETCD) ## measure, side by side with the reference daemon (under 5 minutes)
 	go run ./bench run $(BENCHFLAGS)
 
-bench-full: build bench-peers ## all sizes, and the peers; writes docs/benchmarks.md (half an hour)
+bench-full: build bench-peers $(ETCD) ## all sizes, and the peers; writes docs/benchmarks.md (half an hour)
 	go run ./bench run -full -doc docs/benchmarks.md -json bench/latest.json $(BENCHFLAGS)
 
 bench-compare: ## the ratios of two saved runs: make bench-compare OLD=a.json NEW=b.json

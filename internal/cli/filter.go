@@ -21,6 +21,8 @@ type lsOptions struct {
 	Name      string
 	Labels    []string
 	Owner     string
+	Scope     string
+	Instance  string
 	Size      string
 	OlderThan time.Duration
 	SortBy    string
@@ -44,6 +46,8 @@ func (o *lsOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.Name, "name", "", "only objects with a name that matches this glob")
 	f.StringArrayVarP(&o.Labels, "label", "l", nil, "only objects with this label, KEY=VALUE; may be repeated")
 	f.StringVar(&o.Owner, "owner", "", "only what this process (number) or user (name) made")
+	f.StringVar(&o.Scope, "scope", "", "only objects that the cluster sees (cluster), or only this daemon (local)")
+	f.StringVar(&o.Instance, "instance", "", "only objects on this instance, a number")
 	f.StringVar(&o.Size, "size", "", "only objects of this size, such as '>1MiB' or '<=4K'")
 	f.DurationVar(&o.OlderThan, "older-than", 0, "only objects older than this, such as 1h")
 	f.StringVar(&o.SortBy, "sort-by", "id", "columns to sort by: id, type, size, age, name; - before one reverses it")
@@ -70,6 +74,13 @@ func (o *lsOptions) validate() (err error) {
 			return usage("--sort-by %q: want id, type, size, age or name", field)
 		}
 		o.sort = append(o.sort, sortKey{name, desc})
+	}
+	if !slices.Contains([]string{"", "cluster", "local"}, o.Scope) {
+		return usage("--scope %q: want cluster or local", o.Scope)
+	}
+	o.Instance = strings.TrimPrefix(o.Instance, "i")
+	if _, err := strconv.ParseUint(o.Instance, 10, 64); err != nil && o.Instance != "" && o.Instance != "several" {
+		return usage("--instance %q: want a number, or several", o.Instance)
 	}
 	if o.Limit < 0 {
 		return usage("--limit %d: want 0 or more", o.Limit)
@@ -111,6 +122,9 @@ func (o *lsOptions) keep(r *objectRow) bool {
 		if got, ok := r.Labels[k]; !ok || got != v {
 			return false
 		}
+	}
+	if o.Scope != "" && o.Scope != scope(r.Persistent) || o.Instance != "" && o.Instance != strings.TrimPrefix(location(r.Instance), "i") {
+		return false
 	}
 	if r.Bytes < o.minSize || r.Bytes > o.maxSize {
 		return false
@@ -159,7 +173,7 @@ func (o *lsOptions) plain() bool {
 
 // idsSuffice reports whether the daemon itself applies all filters.
 func (o *lsOptions) idsSuffice() bool {
-	return len(o.labels) == 0 && o.Owner == "" && o.Size == "" && o.OlderThan == 0 && len(o.sort) == 1 && o.sort[0] == sortKey{"id", false}
+	return len(o.labels) == 0 && o.Owner == "" && o.Scope == "" && o.Instance == "" && o.Size == "" && o.OlderThan == 0 && len(o.sort) == 1 && o.sort[0] == sortKey{"id", false}
 }
 
 // ownedBy returns the objects that hold a blob which a process or user made.

@@ -100,8 +100,8 @@ var objectColumns = []output.Column{
 	{Name: "SIZE"},
 	{Name: "AGE"},
 	{Name: "SCOPE"},
+	{Name: "LOCATION"},
 	{Name: "NAME", Cut: true},
-	{Name: "INSTANCE", Wide: true},
 	{Name: "GLOBAL", Wide: true},
 	{Name: "MEMBER", Wide: true},
 	{Name: "LABELS", Wide: true},
@@ -110,7 +110,7 @@ var objectColumns = []output.Column{
 func (r *objectRow) cells() []output.Cell {
 	return []output.Cell{
 		output.Text(r.ID.String()), output.Text(r.Type), output.Size(r.Bytes), output.Age(r.Created), output.Text(scope(r.Persistent)),
-		output.Text(strings.Join(r.Names, ",")), output.Count(int64(r.Instance)), output.Text(fmt.Sprint(r.Global)),
+		output.Text(location(r.Instance)), output.Text(strings.Join(r.Names, ",")), output.Text(fmt.Sprint(r.Global)),
 		output.Text(fmt.Sprint(r.Member)), output.Text(labelText(r.Labels)),
 	}
 }

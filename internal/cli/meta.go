@@ -20,9 +20,9 @@ blobs. -o json has the same as JSON.`,
   v6d meta model -o json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return d.withObject(c.Context(), args[0], func(ctx context.Context, _ *client.Client, m *client.Meta) error {
+			return d.withObject(c.Context(), args[0], func(ctx context.Context, c *client.Client, m *client.Meta) error {
 				return d.paged(ctx, m.ID.String(), m, func(w io.Writer) error {
-					dr := drawing{fields: true}
+					dr := drawing{fields: true, own: c.Info().InstanceID}
 					dr.draw(m, "", 1)
 					_, err := io.WriteString(w, m.ID.String()+"  "+m.Typename+"\n"+dr.b.String())
 					return err

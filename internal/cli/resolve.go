@@ -39,6 +39,29 @@ func resolve(ctx context.Context, c *client.Client, arg string) (client.ID, erro
 	return 0, status.Errorf(status.ObjectNotExists, "%q is neither an id nor a name here", arg).WithHint("`v6d ls` and `v6d name ls` show what there is")
 }
 
+// find is resolve for objects that must exist, blobs aside.
+func (d *deps) find(ctx context.Context, c *client.Client, arg string) (client.ID, error) {
+	id, err := resolve(ctx, c, arg)
+	if err != nil || id>>63 == 1 {
+		return id, err
+	}
+	known, err := c.Exists(ctx, id)
+	if err == nil && !known {
+		err = d.missing(ctx, c, id, status.Errorf(status.ObjectNotExists, "no object %s", id))
+	}
+	return id, err
+}
+
+// missing explains why an object cannot be found, where that can be known: it may
+// exist on the instance that made it, which has not shown it to the cluster.
+func (d *deps) missing(ctx context.Context, c *client.Client, id client.ID, err error) error {
+	if where := d.elsewhere(ctx, c, id); where != "" {
+		return status.Errorf(status.ObjectNotExists, "object %s is not visible here: it is on %s and not persistent", id, where).
+			WithHint(fmt.Sprintf("there: v6d persist %s", id))
+	}
+	return err
+}
+
 func ambiguous(arg string, found []client.ID) error {
 	texts := make([]string, 0, 6)
 	for _, id := range found[:min(len(found), 5)] {

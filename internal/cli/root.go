@@ -61,6 +61,9 @@ func Main(ctx context.Context, args []string, streams output.Streams) int {
 		return status.ExitOK
 	}
 	exit := exitCode(ctx, err)
+	if _, ok := errors.AsType[*childError](err); ok {
+		return exit
+	}
 	if errors.Is(err, errSilent) || exit == status.ExitPipe {
 		return exit
 	}
@@ -96,6 +99,9 @@ func exitCode(ctx context.Context, err error) int {
 		return status.ExitInterrupted
 	case errors.Is(cause, ErrTerminated):
 		return status.ExitTerminated
+	}
+	if child, ok := errors.AsType[*childError](err); ok {
+		return child.code
 	}
 	if p, ok := errors.AsType[*partialError](err); ok {
 		return p.exit()
@@ -203,9 +209,9 @@ v6d never phones home.`,
 		&cobra.Group{ID: "more", Title: "More:"},
 	)
 	for _, c := range []*cobra.Command{
-		newServe(d), newVineyardd(d), newStatus(d), newPing(d), newDf(d), newDu(d), newTop(d), newDoctor(d),
-		newPut(d), newGet(d), newLs(d), newMeta(d), newTree(d), newDescribe(d), newRm(d), newName(d), newLabel(d), newPersist(d),
-		newExists(d), newWait(d), newWatch(d), newEvents(d),
+		newServe(d), newVineyardd(d), newStatus(d), newPing(d), newCluster(d), newDf(d), newDu(d), newTop(d), newDoctor(d),
+		newPut(d), newGet(d), newLs(d), newMeta(d), newTree(d), newDescribe(d), newRm(d), newName(d), newLabel(d), newPersist(d), newGlobal(d),
+		newExists(d), newWait(d), newWatch(d), newEvents(d), newLock(d),
 		newContext(d), newConfig(d), newVersion(d), newMan(d), newCompletion(),
 	} {
 		root.AddCommand(c)
@@ -266,11 +272,29 @@ func (d *deps) within(ctx context.Context) (context.Context, context.CancelFunc)
 
 // dial connects as flags, variables or the context say.
 func (d *deps) dial(ctx context.Context) (*client.Client, error) {
-	settings, err := d.settings()
+	o, err := d.connection()
 	if err != nil {
 		return nil, err
 	}
-	var o client.Options
+	return client.Dial(ctx, o)
+}
+
+// dialPeer connects to another instance of the cluster, as the same user.
+func (d *deps) dialPeer(ctx context.Context, endpoint string) (*client.Client, error) {
+	o, err := d.connection()
+	if err != nil {
+		return nil, err
+	}
+	o.Socket, o.Endpoint = "", endpoint
+	return client.Dial(ctx, o)
+}
+
+// connection is how flags, variables or the context say to connect.
+func (d *deps) connection() (o client.Options, err error) {
+	settings, err := d.settings()
+	if err != nil {
+		return o, err
+	}
 	for _, s := range settings {
 		switch s.Name {
 		case "socket":
@@ -283,7 +307,7 @@ func (d *deps) dial(ctx context.Context) (*client.Client, error) {
 			if s.Value != "" {
 				b, err := os.ReadFile(s.Value)
 				if err != nil {
-					return nil, fmt.Errorf("password file: %w", err)
+					return o, fmt.Errorf("password file: %w", err)
 				}
 				o.Password = trimNewline(string(b))
 			}
@@ -300,7 +324,7 @@ func (d *deps) dial(ctx context.Context) (*client.Client, error) {
 			fmt.Fprintf(d.streams.Err, "debug: %d %s %v %s\n", n, request, took.Round(time.Microsecond), result)
 		}
 	}
-	return client.Dial(ctx, o)
+	return o, nil
 }
 
 func trimNewline(s string) string {

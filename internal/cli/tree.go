@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 
@@ -30,9 +32,9 @@ func newTree(d *deps) *cobra.Command {
   v6d tree frame --depth 1 --ascii`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return d.withObject(c.Context(), args[0], func(ctx context.Context, _ *client.Client, m *client.Meta) error {
+			return d.withObject(c.Context(), args[0], func(ctx context.Context, c *client.Client, m *client.Meta) error {
 				return d.paged(ctx, m.ID.String(), m, func(w io.Writer) error {
-					dr := drawing{ascii: o.ASCII, depth: o.Depth}
+					dr := drawing{ascii: o.ASCII, depth: o.Depth, own: c.Info().InstanceID}
 					dr.draw(m, "", 1)
 					_, err := io.WriteString(w, m.ID.String()+"  "+m.Typename+"\n"+dr.b.String())
 					return err
@@ -53,6 +55,9 @@ func (d *deps) withObject(ctx context.Context, arg string, fn func(context.Conte
 			return err
 		}
 		m, err := c.GetObject(ctx, id)
+		if errors.Is(err, client.NotExist) {
+			return d.missing(ctx, c, id, err)
+		}
 		if err != nil {
 			return err
 		}
@@ -66,6 +71,7 @@ type drawing struct {
 	ascii  bool
 	fields bool
 	depth  int // 0: no limit
+	own    client.InstanceID
 }
 
 func (d *drawing) draw(m *client.Meta, indent string, level int) {
@@ -80,7 +86,7 @@ func (d *drawing) draw(m *client.Meta, indent string, level int) {
 		}
 	}
 	for key, sub := range m.Members {
-		lines = append(lines, line{fmt.Sprintf("%s: %s  %s", key, sub.ID, sub.Typename), sub})
+		lines = append(lines, line{fmt.Sprintf("%s: %s  %s%s", key, sub.ID, sub.Typename, d.away(sub)), sub})
 	}
 	tee, corner, bar := "├─ ", "└─ ", "│  "
 	if d.ascii {
@@ -98,13 +104,21 @@ func (d *drawing) draw(m *client.Meta, indent string, level int) {
 	}
 }
 
+// away tells of a member that it is on another instance.
+func (d *drawing) away(m *client.Meta) string {
+	if m.InstanceID == d.own || uint64(m.InstanceID) == math.MaxUint64 {
+		return ""
+	}
+	return fmt.Sprintf("  (on %s, not here)", location(uint64(m.InstanceID)))
+}
+
 // fieldLines writes what an object has besides members.
 func fieldLines(m *client.Meta) []string {
 	if m.IsBlob() {
 		return nil
 	}
-	lines := []string{fmt.Sprintf("scope: %s, instance: %d, signature: %s, created: %s",
-		scope(!m.Transient), m.InstanceID, m.Signature, m.Time.Format("2006-01-02T15:04:05.000Z07:00"))}
+	lines := []string{fmt.Sprintf("scope: %s, location: %s, signature: %s, created: %s",
+		scope(!m.Transient), location(uint64(m.InstanceID)), m.Signature, m.Time.Format("2006-01-02T15:04:05.000Z07:00"))}
 	if m.Name != "" {
 		lines = append(lines, "name: "+m.Name)
 	}
@@ -145,11 +159,13 @@ type description struct {
 	Type       string            `json:"typename"`
 	Persistent bool              `json:"persistent"`
 	Instance   uint64            `json:"instance"`
+	Host       string            `json:"host"` // of the instance, where that is known
 	Created    string            `json:"created"`
 	Names      []string          `json:"names"`
 	Labels     map[string]string `json:"labels"`
 	Bytes      int64             `json:"bytes"`
 	Members    int               `json:"members"`
+	Absent     int               `json:"absent"` // blobs on other instances
 	Blobs      []client.BlobRow  `json:"blobs"`
 	Owners     []client.ID       `json:"owners"` // objects that refer to it
 	Frees      int64             `json:"frees"`  // bytes that deleting it would free
@@ -180,6 +196,12 @@ func describe(ctx context.Context, c *client.Client, m *client.Meta) (*descripti
 		}
 	}
 	walk(m)
+	all, err := c.Cluster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.Host = all[location(d.Instance)].Hostname
+	d.Absent = absentBlobs(m, c.Info().InstanceID)
 	mine := m.Blobs()
 	if !c.Info().Extended {
 		d.Blobs = []client.BlobRow{}
@@ -215,6 +237,22 @@ func describe(ctx context.Context, c *client.Client, m *client.Meta) (*descripti
 		}
 	}
 	return d, nil
+}
+
+// absentBlobs counts the distinct blobs of a tree that are on other instances.
+func absentBlobs(m *client.Meta, own client.InstanceID) int {
+	seen := map[client.ID]bool{}
+	var walk func(*client.Meta)
+	walk = func(m *client.Meta) {
+		for _, sub := range m.Members {
+			if sub.IsBlob() && sub.InstanceID != own {
+				seen[sub.ID] = true
+			}
+			walk(sub)
+		}
+	}
+	walk(m)
+	return len(seen)
 }
 
 // ownersOf finds the objects that have a member. The daemon knows them for
@@ -253,7 +291,13 @@ func (d *description) write(w io.Writer) error {
 		}
 		return config.FormatSize(n)
 	}
-	where := fmt.Sprintf("instance %d", d.Instance)
+	where := location(d.Instance)
+	if d.Host != "" {
+		where += " on host " + d.Host
+	}
+	if d.Absent > 0 {
+		where += fmt.Sprintf("; blobs on other instances, not here: %d", d.Absent)
+	}
 	if !d.Persistent {
 		where += ", this daemon's clients only (persist it to show it to the cluster)"
 	}

@@ -178,11 +178,22 @@ func (t *Tree) GetName(ctx context.Context, name string, wait bool) (object.ID, 
 	}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	id, ok := t.names[name]
+	id, ok := t.named(name)
 	if !ok {
 		return 0, status.Errorf(status.ObjectNotExists, "no name %q", name)
 	}
 	return id, nil
+}
+
+// named returns what a name points at. In a cluster, names of objects that are
+// gone are what a daemon of the reference left behind: they count as absent.
+// Without one they stay, as in 0.24. Called with mu held.
+func (t *Tree) named(name string) (object.ID, bool) {
+	id, ok := t.names[name]
+	if ok && t.isShared() && t.objects[id] == nil {
+		return 0, false
+	}
+	return id, ok
 }
 
 // ListNames returns at most limit names that match, in order of the names.
@@ -192,7 +203,7 @@ func (t *Tree) ListNames(pattern string, regex bool, limit uint64) map[string]ob
 	defer t.mu.RUnlock()
 	var names []string
 	for name := range t.names {
-		if m.match(name) {
+		if _, ok := t.named(name); ok && m.match(name) {
 			names = append(names, name)
 		}
 	}

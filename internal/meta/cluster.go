@@ -196,11 +196,20 @@ func (c *Cluster) Sync(ctx context.Context) error {
 	}
 	limited, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
-	if err := c.catchUp(limited); err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
+	before := c.Position()
+	head, err := c.heads.newest(limited)
+	if err == nil {
+		c.check(before, head)
+		err = c.reach(limited, head.Revision)
+	} else if ctx.Err() == nil {
 		c.fail(err)
+		c.nudge() // the heart finds out what is the matter
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		c.log.Debug("answering from what is here", "err", err)
 	}
 	return nil
 }

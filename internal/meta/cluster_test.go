@@ -492,6 +492,55 @@ func TestComesBack(t *testing.T) {
 	}
 }
 
+// TestOvertaken: after a wipe a new node is faster and gets the number of one that
+// was cut off. Both keep their objects, the old one under another number; clients
+// that know it by the old one go on.
+func TestOvertaken(t *testing.T) {
+	inCluster(t, func(t *testing.T, hub *Local, a, b *node, awayB *atomic.Bool) {
+		x := a.put(t, "t::A")
+		a.persist(t, x)
+		y := b.put(t, "t::A")
+		b.persist(t, y)
+		_ = b.tree.PutName(t.Context(), y, "y")
+		awayB.Store(true)
+		time.Sleep(time.Second)
+		hub.Wipe()
+		time.Sleep(12 * time.Second) // a is back as 0
+		c := newNode(t, hub, 300, nil)
+		z := c.put(t, "t::C")
+		c.persist(t, z)
+		if c.Number() != 1 {
+			t.Fatalf("the new node is %d", c.Number())
+		}
+		awayB.Store(false)
+		time.Sleep(15 * time.Second)
+		if b.Number() < 2 {
+			t.Errorf("the old node is %d", b.Number())
+		}
+		old := mustCreate(t, b.tree, wirejson.Value(`{"typename":"t::Old","instance_id":1}`))[0]
+		if old.Instance != b.Number() {
+			t.Errorf("an object of a client that connected before is on %d", old.Instance)
+		}
+		b.persist(t, old.ID)
+		for _, n := range []*node{a, b, c} {
+			for _, id := range []object.ID{x, y, z, old.ID} {
+				if got := n.seen(t, id); got == "" || got != b.seen(t, id) {
+					t.Errorf("node %d shows %s as %q", n.Number(), id, got)
+				}
+			}
+			if id, err := n.tree.GetName(t.Context(), "y", false); err != nil || id != y {
+				t.Errorf("the name: %s, %v", id, err)
+			}
+		}
+		if a.blobs.len() != 1 || b.blobs.len() != 1 || c.blobs.len() != 1 {
+			t.Errorf("blobs: %d %d %d", a.blobs.len(), b.blobs.len(), c.blobs.len())
+		}
+		if left := keysOf(hub, "/signatures/"); len(left) != 4 {
+			t.Errorf("signatures: %v", left)
+		}
+	})
+}
+
 // TestForeignKeys: what makes no sense is left alone.
 func TestForeignKeys(t *testing.T) {
 	inCluster(t, func(t *testing.T, hub *Local, a, b *node, _ *atomic.Bool) {

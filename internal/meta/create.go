@@ -125,6 +125,7 @@ func (b *builder) object(content wirejson.Value) (*entry, error) {
 // file makes the entry of a draft and the ops that file it.
 func (b *builder) file(d draft) (*entry, error) {
 	t := b.t
+	d.instance = t.current(d.instance)
 	if d.sig == 0 {
 		d.sig = t.opts.IDs.Signature()
 	}
@@ -264,7 +265,7 @@ func (b *builder) member(e *entry, m wirejson.Member) (object.InstanceID, error)
 	if err != nil {
 		return 0, status.Errorf(status.MetaTreeInvalid, "instance_id of member %q %v", m.Key, err)
 	}
-	inst := object.InstanceID(inst64)
+	inst := b.t.current(object.InstanceID(inst64))
 	if idErr != nil {
 		return 0, idErr
 	}

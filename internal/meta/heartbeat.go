@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -23,7 +24,8 @@ import (
 type neighbour struct {
 	number    object.InstanceID
 	timestamp string
-	unchanged int // rounds
+	unchanged int       // rounds
+	counted   time.Time // the last round
 }
 
 const deadRounds = 3
@@ -74,9 +76,8 @@ func (c *Cluster) beat(ctx context.Context) error {
 
 func (c *Cluster) pulse(ctx context.Context) error {
 	c.mu.Lock()
-	registered, mend := c.registered, len(c.again)+len(c.orphans) > 0
+	registered, before := c.registered, c.at
 	loading := c.at == (Position{})
-	before := c.at
 	c.mu.Unlock()
 	if loading {
 		return fmt.Errorf("%w: it is being loaded", errRejoin)
@@ -86,6 +87,9 @@ func (c *Cluster) pulse(ctx context.Context) error {
 			return err
 		}
 	}
+	c.mu.Lock()
+	mend := len(c.again)+len(c.orphans) > 0
+	c.mu.Unlock()
 	if mend {
 		if err := c.mend(ctx); err != nil {
 			return err
@@ -164,24 +168,33 @@ func (c *Cluster) release() {
 	}
 }
 
-// register puts this instance's keys, all at once.
-func (c *Cluster) register(ctx context.Context) error {
+// selfFields is what an instance's keys say of it, but for the timestamp.
+func (c *Cluster) selfFields() map[string][]byte {
 	self := c.opts.Self()
 	text := func(s string) []byte { return wirejson.AppendString(nil, s) }
-	changes := func() []Change {
+	return map[string][]byte{
+		"hostid": c.hostID(), "hostname": text(self.Hostname), "nodename": text(self.Nodename),
+		"rpc_endpoint": text(self.RPCEndpoint), "ipc_socket": text(self.IPCSocket),
+	}
+}
+
+// register puts this instance's keys, all at once.
+func (c *Cluster) register(ctx context.Context) error {
+	changes := func() (list []Change) {
+		fields := c.selfFields()
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		n := c.t.opts.Instance
-		key := instanceKey(n)
-		return []Change{
-			Put(key+"hostid", c.hostID()), Put(key+"hostname", text(self.Hostname)), Put(key+"nodename", text(self.Nodename)),
-			Put(key+"rpc_endpoint", text(self.RPCEndpoint)), Put(key+"ipc_socket", text(self.IPCSocket)), Put(key+"timestamp", c.timestamp()),
-			Put(keyNext, strconv.AppendUint(nil, max(c.next, uint64(n)+1), 10)),
+		fields["timestamp"] = c.timestamp()
+		for _, field := range slices.Sorted(maps.Keys(fields)) {
+			list = append(list, Put(instanceKey(n)+field, fields[field]))
 		}
+		return append(list, Put(keyNext, strconv.AppendUint(nil, max(c.next, uint64(n)+1), 10)))
 	}
 	err := c.withLock(ctx, func(ctx context.Context) error {
-		if err := c.claimNumber(); err != nil {
-			return err
+		if c.isTaken() {
+			c.reload()
+			return fmt.Errorf("%w: another instance has the number %d", errRejoin, c.Number())
 		}
 		at, err := c.commitAll(ctx, changes())
 		if err != nil {
@@ -198,28 +211,14 @@ func (c *Cluster) register(ctx context.Context) error {
 	return nil
 }
 
-// claimNumber takes another number when somebody has this one: the store was
-// replaced, and a new node was faster. Called with the cluster's lock held.
-func (c *Cluster) claimNumber() error {
-	c.t.mu.Lock()
-	defer c.t.mu.Unlock()
+// isTaken reports whether somebody else has this instance's number: the store was
+// replaced, and a new node was faster.
+func (c *Cluster) isTaken() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	old := c.t.opts.Instance
-	holder, _ := wirejson.Value(c.instances[old]["hostid"]).Uint64()
-	if c.instances[old] == nil || holder == c.opts.HostID {
-		return nil
-	}
-	number := object.InstanceID(max(c.next, uint64(old)+1))
-	c.log.Warn("another instance has this node's number: taking a new one", "old", old, "new", number)
-	c.t.renumber(old, number)
-	c.t.setInstance(number)
-	for id, e := range c.t.objects {
-		if !e.foreign && !e.transient {
-			c.again[id] = true
-		}
-	}
-	return nil
+	fields := c.instances[c.t.opts.Instance]
+	holder, err := wirejson.Value(fields["hostid"]).Uint64()
+	return err == nil && holder != c.opts.HostID
 }
 
 // mend stores own objects again that the store has lost, and removes those from
@@ -254,10 +253,18 @@ func (c *Cluster) mend(ctx context.Context) error {
 			mended[id] = true
 			p.sign(t, e)
 			changes = append(changes, p.changes...)
+			if e.name != "" {
+				changes = append(changes, Put(fieldKey(id, "__name"), appendValue(nil, e.name)))
+			}
+			for _, n := range t.former {
+				changes = append(changes, Delete(signatureKey(n, e.sig)))
+			}
 		}
 		for name, id := range t.names {
 			if mended[id] {
 				changes = append(changes, Put(nameKey(name), strconv.AppendUint(nil, uint64(id), 10)))
+			} else if slices.Contains(orphans, id) && t.objects[id] == nil {
+				changes = append(changes, Delete(nameKey(name)))
 			}
 		}
 		t.mu.Unlock()
@@ -317,12 +324,16 @@ func (c *Cluster) lookAtNeighbour(ctx context.Context) error {
 	timestamp := string(c.instances[next]["timestamp"])
 	c.mu.Unlock()
 	seen := &c.neighbour
+	now := time.Now()
 	switch {
 	case !found:
 		*seen = neighbour{}
 	case seen.number != next || seen.timestamp != timestamp || seen.unchanged == 0:
-		*seen = neighbour{number: next, timestamp: timestamp, unchanged: 1}
+		*seen = neighbour{number: next, timestamp: timestamp, unchanged: 1, counted: now}
+	case now.Sub(seen.counted) < c.opts.Beat*9/10:
+		// This heart beats sooner when it has something to do: that is no round.
 	default:
+		seen.counted = now
 		if seen.unchanged++; seen.unchanged > deadRounds {
 			dead := *seen
 			*seen = neighbour{}

@@ -54,7 +54,7 @@ func (c *Cluster) join(ctx context.Context) error {
 		return err
 	}
 	s := parseStore(pairs)
-	number, known, err := c.chooseNumber(ctx, s, at)
+	number, known, err := c.chooseNumber(ctx, s, at, 0)
 	if err != nil {
 		return err
 	}
@@ -74,8 +74,8 @@ func (c *Cluster) join(ctx context.Context) error {
 
 // chooseNumber returns the number of this instance, and whether the store is one
 // that knew it by that number. A recovered node keeps its number unless somebody
-// else may have had it.
-func (c *Cluster) chooseNumber(ctx context.Context, s *storeState, at Position) (n object.InstanceID, known bool, err error) {
+// else may have had it; a new number is at least floor.
+func (c *Cluster) chooseNumber(ctx context.Context, s *storeState, at Position, floor object.InstanceID) (n object.InstanceID, known bool, err error) {
 	if !c.shared {
 		return 0, c.opts.Saved.At.Cluster == at.Cluster, nil
 	}
@@ -94,12 +94,13 @@ func (c *Cluster) chooseNumber(ctx context.Context, s *storeState, at Position) 
 		if s.nextText != nil {
 			condition = Condition{Key: keyNext, Is: Equals, Equals: s.nextText}
 		}
-		_, ok, err := c.b.Commit(ctx, []Condition{condition}, []Change{Put(keyNext, strconv.AppendUint(nil, s.next+1, 10))})
+		number := max(s.next, uint64(floor))
+		_, ok, err := c.b.Commit(ctx, []Condition{condition}, []Change{Put(keyNext, strconv.AppendUint(nil, number+1, 10))})
 		if err != nil {
 			return 0, false, err
 		}
 		if ok {
-			return object.InstanceID(s.next), false, nil
+			return object.InstanceID(number), false, nil
 		}
 		pairs, _, err := c.b.Load(ctx)
 		if err != nil {
@@ -245,7 +246,7 @@ func (c *Cluster) reconcile(s *storeState, at Position, lost bool) {
 	clear(c.partial)
 	clear(c.again)
 	c.instances, c.next = s.instances, s.next
-	c.registered = s.hostID(t.opts.Instance) == c.opts.HostID && !lost
+	c.registered = !lost && c.isRegistered(s.instances[t.opts.Instance])
 	defer c.arrive(at)
 	if !c.shared {
 		return
@@ -258,7 +259,7 @@ func (c *Cluster) reconcile(s *storeState, at Position, lost bool) {
 		if e == nil {
 			continue
 		}
-		switch _, stored := s.objects[id]; {
+		switch stored := isWhole(s.objects[id]); {
 		case stored && e.transient:
 			ops = append(ops, op{kind: opPersist, id: id})
 		case stored || e.transient:
@@ -318,13 +319,29 @@ func (c *Cluster) reconcile(s *storeState, at Position, lost bool) {
 	}
 	for name, id := range s.names {
 		if t.names[name] != id {
-			ops = append(ops, op{kind: opName, name: name, id: id})
+			ops = append(ops, op{kind: opName, name: name, id: id, elsewhere: true})
 		}
 	}
 	t.follow(ops)
 	if len(c.again)+len(c.orphans) > 0 || !c.registered {
 		c.nudge()
 	}
+}
+
+// isWhole reports whether the keys of an object are more than the name and labels
+// that the reference leaves behind of deleted ones.
+func isWhole(parts map[string][]byte) bool {
+	return len(parts[""]) > 0 || len(parts["typename"]) > 0
+}
+
+// isRegistered reports whether an instance's keys say what this one would.
+func (c *Cluster) isRegistered(fields map[string]json.RawMessage) bool {
+	for key, value := range c.selfFields() {
+		if string(fields[key]) != string(value) {
+			return false
+		}
+	}
+	return len(fields["timestamp"]) > 0
 }
 
 func setSig(sigs map[object.Signature]map[object.InstanceID]object.ID, sig object.Signature, inst object.InstanceID, id object.ID) {
@@ -342,9 +359,16 @@ func (t *Tree) holdsOwn(e *entry) bool {
 	})
 }
 
-// relabel returns the ops that bring labels and name of an object up to date.
-// Called with mu held.
+// relabel brings the name that an object shows up to date and returns the ops that
+// do so for its labels. Called with mu held.
 func (t *Tree) relabel(e *entry, parts map[string][]byte) (ops []op) {
+	if raw, ok := parts["__name"]; ok {
+		if v, err := wirejson.Parse(raw); err == nil {
+			if name, err := storedText(v); err == nil {
+				e.name = name
+			}
+		}
+	}
 	if raw, ok := parts["__labels"]; ok {
 		if v, err := wirejson.Parse(raw); err == nil {
 			if labels, err := storedValue(v); err == nil && string(labels) != string(e.labels) {
@@ -527,19 +551,49 @@ func (c *Cluster) load(ctx context.Context) error {
 	defer cancel()
 	c.mu.Lock()
 	before := c.opts.Saved.At
+	floor := c.t.opts.Instance + 1
+	for n := range c.instances {
+		floor = max(floor, n+1) // others of that store come back, too, with their numbers
+	}
 	c.mu.Unlock()
 	pairs, at, err := c.b.Load(limited)
 	if err != nil {
 		return err
 	}
 	s := parseStore(pairs)
+	old := c.Number()
+	number := old
+	if id := s.hostID(old); s.instances[old] != nil && id != c.opts.HostID {
+		if number, _, err = c.chooseNumber(limited, s, at, floor); err != nil {
+			return err
+		}
+		c.log.Warn("another instance has this node's number: taking a new one", "old", old, "new", number)
+	}
 	c.t.mu.Lock()
 	defer c.t.mu.Unlock()
+	if number != old {
+		c.t.renumber(old, number)
+		c.t.setInstance(number)
+		c.t.former = append(c.t.former, old)
+		c.mu.Lock()
+		c.opts.Saved.Number = number
+		c.mu.Unlock()
+	}
 	lost := at.Cluster != before.Cluster || at.Revision < before.Revision || s.hostID(c.t.opts.Instance) != c.opts.HostID
 	if lost {
 		c.log.Warn("the metadata store has lost this instance, or was replaced: registering again", "instance", c.t.opts.Instance,
 			"revision", at.Revision)
 	}
 	c.reconcile(s, at, lost)
+	if number != old {
+		// What the store has of this node has the old number.
+		c.mu.Lock()
+		for id, e := range c.t.objects {
+			if !e.foreign && !e.transient {
+				c.again[id] = true
+			}
+		}
+		c.mu.Unlock()
+	}
 	return nil
 }

@@ -34,6 +34,8 @@ type op struct {
 	blobs  []object.ID
 	sig    object.Signature
 	inst   object.InstanceID
+
+	elsewhere bool // a name that another instance gave: its key says what the object shows
 }
 
 // recOps is the journal record of a list of ops of one session that belong
@@ -124,7 +126,9 @@ func (t *Tree) apply(ops []op) {
 		case opName:
 			t.names[o.name] = o.id
 			if e := t.objects[o.id]; e != nil {
-				e.name = escapeName(o.name)
+				if !o.elsewhere {
+					e.name = escapeName(o.name)
+				}
 				t.tell(Named, e, o.name)
 			}
 		case opUnname:

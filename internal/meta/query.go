@@ -29,7 +29,7 @@ func (t *Tree) wake() {
 
 func (t *Tree) satisfied(w *waiter) bool {
 	if w.name != "" {
-		_, ok := t.names[w.name]
+		_, ok := t.named(w.name)
 		return ok
 	}
 	for _, id := range w.ids {
@@ -300,7 +300,7 @@ type Row struct {
 	Labels    wirejson.Value
 	Plain     wirejson.Value // {plain fields and blob links}
 	Members   int            // objects and blobs directly below
-	Bytes     int64          // of the distinct local blobs in the whole tree below
+	Bytes     int64          // of the distinct local blobs in the whole tree below; of other instances' objects what they say
 	Owned     bool           // another object refers to it
 }
 
@@ -347,16 +347,24 @@ func (t *Tree) row(e *entry, names []string) Row {
 	}
 }
 
-// bytes sums the distinct local blobs of an object's tree. Called with mu held
-// for reading.
+// bytes sums the distinct local blobs of an object's tree. The size of blobs
+// elsewhere is not known here: there the objects' own nbytes counts. Called with
+// mu held for reading.
 func (t *Tree) bytes(e *entry) int64 {
+	elsewhere := func(e *entry) int64 {
+		if !e.foreign || e.instance == t.opts.Instance || len(e.members) > 0 {
+			return 0
+		}
+		n, _ := asObject(e.plain).Get("nbytes").Int64()
+		return max(n, 0)
+	}
 	if len(e.members) == 0 && len(e.blobs) <= 1 {
 		var n int64
 		for _, b := range e.blobs {
 			size, _ := t.opts.Blobs.Sealed(b)
 			n += size
 		}
-		return n
+		return n + elsewhere(e)
 	}
 	seen := map[object.ID]bool{}
 	var sum func(*entry) int64
@@ -365,6 +373,7 @@ func (t *Tree) bytes(e *entry) int64 {
 			return 0
 		}
 		seen[e.id] = true
+		n += elsewhere(e)
 		for _, b := range e.blobs {
 			if !seen[b] {
 				seen[b] = true

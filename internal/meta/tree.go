@@ -70,6 +70,7 @@ type Tree struct {
 	publishing map[object.ID]int                // objects that are on their way to the cluster; guarded by mu
 	pending    map[object.ID]*entry             // new ones among them; guarded by mu
 	sigOwners  map[object.Signature][]object.ID // global objects that refer to a signature; guarded by mu
+	former     []object.InstanceID              // numbers that this instance had while clients connected; guarded by mu
 	quiet      bool                             // nobody is told of changes; guarded by mu
 	journal    *journal.Journal                 // guarded by mu, as all below; nil while recovering
 	objects    map[object.ID]*entry
@@ -168,6 +169,15 @@ func (t *Tree) SyncFor(ctx context.Context, ids []object.ID) error {
 		return nil
 	}
 	return t.cluster.Sync(ctx)
+}
+
+// current returns the number of an instance that a client names: it may have
+// connected when this one still had another. Called with mu held.
+func (t *Tree) current(n object.InstanceID) object.InstanceID {
+	if slices.Contains(t.former, n) {
+		return t.opts.Instance
+	}
+	return n
 }
 
 // Instance returns the number of this instance.

@@ -74,7 +74,7 @@ func (c *Cluster) applyObjects(each func(placeKind, bool, func(place, []byte))) 
 	var ops []op
 	each(placeName, false, func(p place, v []byte) {
 		if id, ok := parseNameValue(v); ok && t.names[p.name] != id {
-			ops = append(ops, op{kind: opName, name: p.name, id: id})
+			ops = append(ops, op{kind: opName, name: p.name, id: id, elsewhere: true})
 		}
 	})
 	t.follow(ops)
@@ -117,8 +117,26 @@ func (c *Cluster) applyObjects(each func(placeKind, bool, func(place, []byte))) 
 		}
 		return hold || e.transient && !e.uncertain
 	})
+	left := map[object.ID]*entry{} // own objects of which something may be left in the store
+	for _, id := range gone {
+		if e := t.objects[id]; !e.foreign && (e.name != "" || len(e.labels) > 0) {
+			left[id] = e
+		}
+	}
+	each(placeData, true, func(p place, _ []byte) {
+		if p.field != "" {
+			delete(left, p.id) // deleted with all that belongs to it
+		}
+	})
 	if len(gone) > 0 {
 		t.discard(t.settle(gone))
+	}
+	for id := range left {
+		if t.objects[id] == nil {
+			// A daemon of the reference leaves name and labels behind: its owner tidies up.
+			c.orphans[id] = true
+			c.nudge()
+		}
 	}
 
 	ops = ops[:0]

@@ -121,8 +121,15 @@ func (s *Server) explainMeta(err error) error {
 	if s.cfg.Meta == "local" || status.Of(err) == status.UserInputError || status.HintOf(err) != "" {
 		return err
 	}
-	return status.Errorf(status.EtcdError, "the cluster's metadata: %w", err).
-		WithHint("is etcd running at --etcd-endpoints? `v6d serve` alone needs none, `--meta embed` brings its own")
+	// That time ran out here is no matter of the command line's --timeout.
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("no answer within %v (--meta-timeout): %v", s.cfg.MetaTimeout, err)
+	}
+	hint := "is etcd running at --etcd-endpoints? `v6d serve` alone needs none, `--meta embed` brings its own"
+	if s.cfg.Meta == "embed" {
+		hint = "are the other members of --embed-peers running, and can they be reached?"
+	}
+	return status.Errorf(status.EtcdError, "the cluster's metadata: %w", err).WithHint(hint)
 }
 
 // remember records what a heartbeat acknowledged, for the next start.

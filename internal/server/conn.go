@@ -279,7 +279,11 @@ func (c *conn) replyError(err error) {
 	}
 	c.promised = c.promised[:0]
 	c.begin()
-	c.out = protocol.AppendError(c.out, status.Of(err), err.Error())
+	text := err.Error()
+	if hint := status.HintOf(err); hint != "" {
+		text += " (" + hint + ")" // the wire has no other place for it
+	}
+	c.out = protocol.AppendError(c.out, status.Of(err), text)
 	c.flush()
 }
 

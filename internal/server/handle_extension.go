@@ -187,6 +187,33 @@ type Status struct {
 	Connections []ConnStatus    `json:"connections"`
 	Streams     []stream.Info   `json:"streams"`
 	Damage      string          `json:"damage,omitempty"` // a truncated pool file
+	Cluster     ClusterStatus   `json:"cluster"`
+}
+
+// ClusterStatus tells where metadata lie and how far this node follows them.
+type ClusterStatus struct {
+	Metadata  string            `json:"metadata"`     // local, etcd or embed
+	At        string            `json:"at,omitempty"` // URLs
+	Prefix    string            `json:"prefix,omitempty"`
+	Store     string            `json:"store,omitempty"` // identity of the store
+	Revision  int64             `json:"revision"`        // applied up to here
+	Instance  object.InstanceID `json:"instance"`
+	Instances int               `json:"instances"`
+	Failure   string            `json:"failure,omitempty"` // why the metadata service cannot be reached
+}
+
+func (s *Server) clusterStatus() ClusterStatus {
+	at := s.cluster.Position()
+	st := ClusterStatus{
+		Metadata: s.cfg.Meta, At: s.report.MetaAt, Revision: at.Revision, Instance: s.cluster.Number(), Instances: len(s.cluster.Instances()),
+	}
+	if s.cfg.Meta != "local" {
+		st.Store, st.Prefix = at.Cluster, s.cfg.EtcdPrefix
+	}
+	if err := s.cluster.Health(); err != nil {
+		st.Failure = err.Error()
+	}
+	return st
 }
 
 // SessionStatus describes one session.
@@ -224,6 +251,7 @@ func (s *Server) status(of *session) Status {
 		HostID: fmt.Sprintf("%016x", s.hostID), Metadata: s.cfg.Meta, Start: s.report, Ledger: s.store.Account(),
 		Journal: s.journal.Stats(), Requests: s.requests.Load(), Streams: of.streams.List(),
 	}
+	st.Cluster = s.clusterStatus()
 	if err := s.store.CheckFiles(); err != nil {
 		st.Damage = err.Error()
 	}

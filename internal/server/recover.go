@@ -35,6 +35,7 @@ func (s *Server) recover(ctx context.Context) error {
 				WithHint("start with --fresh to discard it")
 		}
 	}
+	s.fresh = !found
 	if s.hostID == 0 {
 		var b [8]byte
 		if _, err := rand.Read(b[:]); err != nil {

@@ -57,6 +57,7 @@ type Server struct {
 	hostID  uint64
 	saved   meta.Saved // of the cluster; guarded by mu once the daemon serves
 
+	fresh     bool // nothing of an earlier daemon was found
 	remembers bool // saved is what an earlier daemon recorded
 	auth      *authenticator
 	report    Report
@@ -166,7 +167,7 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 	}
 	defer func() {
 		if err != nil {
-			_ = s.home.Close(false)
+			_ = s.home.Close(s.fresh) // what was found must stay, what was made must not
 		}
 	}()
 	s.report.Place = s.home.Describe()

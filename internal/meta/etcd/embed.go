@@ -47,9 +47,11 @@ func Embed(ctx context.Context, e EmbedOptions, o Options) (*Backend, error) {
 	select {
 	case <-server.Server.ReadyNotify():
 	case err := <-server.Err():
-		return nil, errors.Join(fmt.Errorf("the embedded etcd member %s: %w", cfg.Name, err), member.Close())
+		member.abort()
+		return nil, fmt.Errorf("the embedded etcd member %s: %w", cfg.Name, err)
 	case <-ctx.Done():
-		return nil, errors.Join(fmt.Errorf("the embedded etcd member %s found no quorum of %s: %w", cfg.Name, cfg.InitialCluster, context.Cause(ctx)), member.Close())
+		member.abort()
+		return nil, fmt.Errorf("the embedded etcd member %s found no quorum of %s: %w", cfg.Name, cfg.InitialCluster, context.Cause(ctx))
 	}
 	return newBackend(v3client.New(server.Server), o, "the embedded member "+cfg.Name, member), nil
 }
@@ -102,6 +104,14 @@ func (m *member) Close() error {
 		return errors.New("the embedded etcd does not stop")
 	}
 	return nil
+}
+
+// abort ends a member that has never been ready: Close would wait for that. What
+// it leaves running ends with the process, which cannot do without it.
+func (m *member) abort() {
+	m.relay.closing.Store(true)
+	m.server.Server.HardStop()
+	go m.server.Close()
 }
 
 // zapToSlog brings etcd's warnings and errors into the daemon's log. While it
