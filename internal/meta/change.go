@@ -70,7 +70,10 @@ func (p *plan) sign(t *Tree, top *entry) {
 		}
 	}
 	if !top.global {
-		add(t.opts.Instance, top)
+		// A shallow copy has the signature of its source, which is what it means.
+		if other := t.objects[t.sigs[top.sig][t.opts.Instance]]; other == nil || other == top || other.transient {
+			add(t.opts.Instance, top)
+		}
 		return
 	}
 	for _, m := range top.members {

@@ -251,7 +251,9 @@ func (c *Cluster) mend(ctx context.Context) error {
 				continue
 			}
 			mended[id] = true
-			p.sign(t, e)
+			if e.global || t.isEquivalent(e) {
+				p.sign(t, e) // members of others, and shallow copies, have no signature in the store
+			}
 			changes = append(changes, p.changes...)
 			if e.name != "" {
 				changes = append(changes, Put(fieldKey(id, "__name"), appendValue(nil, e.name)))

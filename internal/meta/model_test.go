@@ -197,7 +197,7 @@ func (m *model) persist(id object.ID) {
 		return
 	}
 	m.persistMembers(o)
-	if !o.global {
+	if other := m.objs[m.sigs[o.sig][m.own]]; !o.global && (other == nil || other == o || other.transient) {
 		m.setSig(o.sig, m.own, o.id)
 	}
 }

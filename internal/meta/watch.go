@@ -186,7 +186,11 @@ func (c *Cluster) put(id object.ID, parts map[string][]byte) []op {
 	delete(c.partial, id)
 	if have != nil {
 		if have.instance == e.instance && string(have.plain) == string(e.plain) {
-			return t.relabel(have, parts)
+			have.name = e.name
+			if string(have.labels) == string(e.labels) {
+				return nil
+			}
+			return []op{{kind: opLabel, id: id, labels: e.labels}}
 		}
 		if e.name == "" {
 			e.name = have.name
