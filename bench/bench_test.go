@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // constant is a side whose every sample is the same.
@@ -99,5 +102,71 @@ func TestReport(t *testing.T) {
 	}
 	if want := "| times | 3.00 x | 6.00 x | +100% | better |"; !strings.Contains(out.String(), want) {
 		t.Errorf("compare prints\n%swant %s", out.String(), want)
+	}
+}
+
+// TestPairRow: what a call needs is made before, once a call, and is not timed.
+func TestPairRow(t *testing.T) {
+	var made, called []uint64
+	create := func(pair) (uint64, error) {
+		time.Sleep(20 * time.Millisecond)
+		made = append(made, uint64(len(made)+1))
+		return made[len(made)-1], nil
+	}
+	row := pairRow([]pair{{name: "v6d"}}, 3, create, func(_ pair, id uint64) error {
+		if len(made) != 3 {
+			t.Errorf("%d objects are made before the first call", len(made))
+		}
+		called = append(called, id)
+		return nil
+	})
+	samples, err := row[0].run()
+	if err != nil || row[0].name != "v6d" || !slices.Equal(made, called) {
+		t.Errorf("side %s: made %v, called %v, %v", row[0].name, made, called, err)
+	}
+	if len(samples) != 3 || slices.Max(samples) > 0.02 {
+		t.Errorf("samples %v", samples)
+	}
+	failing := pairRow([]pair{{}}, 1, create, func(pair, uint64) error { return errors.New("no luck") })
+	if _, err := failing[0].run(); err == nil {
+		t.Error("a call that fails is no error")
+	}
+}
+
+func TestWithMembers(t *testing.T) {
+	reply := `{"content":{"o1":{"id":"o1","typename":"a"},"o2":{"id":"o2"}},"type":"get_data_reply"}`
+	text, err := withMembers([]byte(reply), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]any
+	if err := json.Unmarshal([]byte(text), &got); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	if m, _ := got["member_o1"].(map[string]any); m["typename"] != "a" || got["member_o2"] == nil || got["transient"] != true {
+		t.Errorf("metadata %s", text)
+	}
+	for _, bad := range []string{reply, `{"content":null}`, "no"} {
+		if _, err := withMembers([]byte(bad), 3); err == nil {
+			t.Errorf("three members of %s", bad)
+		}
+	}
+}
+
+func TestAtOnce(t *testing.T) {
+	both := make(chan bool) // each waits for the other
+	if err := atOnce([]func() error{
+		func() error { both <- true; return nil },
+		func() error { <-both; return errors.New("no luck") },
+	}); err == nil || !strings.Contains(err.Error(), "no luck") {
+		t.Errorf("atOnce: %v", err)
+	}
+}
+
+func TestThousands(t *testing.T) {
+	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 100_000: "100,000", 1_000_001: "1,000,001"} {
+		if got := thousands(n); got != want {
+			t.Errorf("%d: %s, want %s", n, got, want)
+		}
 	}
 }

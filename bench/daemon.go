@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ type options struct {
 	rpc   bool
 	huge  string // v6d only
 	extra []string
+
+	etcd, prefix string        // URL, and below which keys; metadata is local without
+	patience     time.Duration // until the first reply; ten seconds by default
 }
 
 // daemons starts v6d, the reference, and the reference again as its own noise.
@@ -64,9 +68,17 @@ func (b *bench) daemon(name string, o options) (*proc, error) {
 		if o.huge != "" {
 			args = append(args, "--huge", o.huge)
 		}
+		if o.etcd != "" {
+			args = append(args, "--meta", "etcd", "--etcd-endpoints", o.etcd, "--etcd-prefix", o.prefix)
+		}
 		args = append(args, o.extra...)
 	} else {
-		args = []string{b.reference, "--socket", p.socket, "--size", strings.TrimSuffix(o.size, "B"), "--meta", "local"}
+		args = []string{b.reference, "--socket", p.socket, "--size", strings.TrimSuffix(o.size, "B")}
+		if o.etcd != "" {
+			args = append(args, "--meta", "etcd", "--etcd_endpoint", o.etcd, "--etcd_prefix", o.prefix)
+		} else {
+			args = append(args, "--meta", "local")
+		}
 		if o.rpc {
 			args = append(args, "--rpc_socket_port", strconv.Itoa(port))
 		} else {
@@ -85,7 +97,7 @@ func (b *bench) daemon(name string, o options) (*proc, error) {
 		return nil, err
 	}
 	b.procs = append(b.procs, p)
-	for time.Since(start) < 10*time.Second {
+	for time.Since(start) < cmp.Or(o.patience, 10*time.Second) {
 		if c, err := dialRaw(p.socket); err == nil {
 			p.took = time.Since(start)
 			return p, c.close()

@@ -43,6 +43,8 @@ var groups = []group{
 	{"ipc", "Requests over IPC", true, (*bench).ipcRows},
 	{"clients", "Eight clients at once", true, (*bench).clientRows},
 	{"metadata", "Metadata", true, (*bench).metadata},
+	{"cluster", "Two nodes on one etcd", true, (*bench).cluster},
+	{"join", "A start in a cluster", false, (*bench).join},
 	{"rpc", "Requests over TCP", true, (*bench).rpc},
 	{"pages", "Memory: first touch, first write", true, (*bench).pages},
 	{"streams", "Streams", true, (*bench).streams},
@@ -79,6 +81,7 @@ func main() {
 	flag.StringVar(&b.reference, "vineyardd", ".interop/venv/lib/python3.11/site-packages/vineyard/bdist/vineyardd", "reference daemon")
 	flag.StringVar(&b.python, "python", ".interop/venv/bin/python", "Python with the published client")
 	flag.StringVar(&b.plasma, "plasma-python", ".interop/plasma/bin/python", "Python with pyarrow 11, for Plasma")
+	flag.StringVar(&b.etcd, "etcd", ".tools/etcd", "etcd, as make etcd builds it")
 	flag.IntVar(&b.rounds, "rounds", 0, "rounds of each row; 9 with -full, else 3")
 	flag.Parse()
 	b.full = *full
@@ -110,7 +113,7 @@ type bench struct {
 	rounds int
 	full   bool
 
-	v6d, reference, python, plasma string
+	v6d, reference, python, plasma, etcd string
 
 	dir     string // holds sockets and files, on tmpfs
 	report  report

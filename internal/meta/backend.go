@@ -29,8 +29,8 @@ type Backend interface {
 	// Progress makes the watches tell soon how far they are.
 	Progress(ctx context.Context) error
 	// Commit makes the changes, all at one revision, if all conditions hold;
-	// ok is false, and nothing is changed, when one does not. A key occurs at most
-	// once. After an error the changes may or may not have been made.
+	// ok is false, and nothing is changed, when one does not. There are at most
+	// 4,096 changes, and a key occurs at most once. After an error the changes may or may not have been made.
 	Commit(ctx context.Context, conditions []Condition, changes []Change) (at Position, ok bool, err error)
 	// Lock waits for the lock of a key and returns the key by which to give it
 	// back: the key, a slash and the holder's number. A lock whose holder dies is

@@ -69,6 +69,8 @@ type ClusterOptions struct {
 	Saved Saved
 	// Acknowledged is called with every acknowledged heartbeat; may be nil.
 	Acknowledged func(Saved)
+	// Renumbered is called when the instance has got another number; may be nil.
+	Renumbered func(from, to object.InstanceID)
 	// Now is the wall clock, for tests; nil for time.Now.
 	Now func() time.Time
 }

@@ -274,7 +274,7 @@ func TestLargePersist(t *testing.T) {
 	inCluster(t, func(t *testing.T, hub *Local, a, b *node, _ *atomic.Bool) {
 		var text strings.Builder
 		text.WriteString(`{"typename":"t::Big","instance_id":0`)
-		for i := range 500 {
+		for i := range 5000 {
 			fmt.Fprintf(&text, `,"m%d":{"id":"%s"}`, i, a.put(t, "t::M"))
 		}
 		text.WriteString("}")
@@ -332,7 +332,7 @@ func TestDeadInstance(t *testing.T) {
 		_ = a.tree.Sync(t.Context())
 		g := a.global(t, x, y)
 		a.persist(t, g)
-		if err := b.tree.PutName(t.Context(), y, "y"); err != nil {
+		if err := b.tree.PutName(t.Context(), y, "y"); err != nil || b.seen(t, g) == "" {
 			t.Fatal(err)
 		}
 		awayB.Store(true)
@@ -422,6 +422,9 @@ func TestWiped(t *testing.T) {
 		g := a.global(t, x, y)
 		a.persist(t, g)
 		before := a.seen(t, g)
+		if b.seen(t, g) != before {
+			t.Fatal("not seen")
+		}
 		hub.Wipe()
 		time.Sleep(14 * time.Second)
 		for _, n := range []*node{a, b} {

@@ -62,8 +62,8 @@ func (c *Cluster) nudge() {
 	}
 }
 
-// beat does what is due: register, store lost objects again, tell that this
-// instance is alive, apply deletions that were held, look at the neighbour.
+// beat does what is due: register, tell that this instance is alive, apply
+// deletions that were held, store lost objects again, look at the neighbour.
 func (c *Cluster) beat(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, 2*commitTimeout)
 	defer cancel()
@@ -87,14 +87,6 @@ func (c *Cluster) pulse(ctx context.Context) error {
 			return err
 		}
 	}
-	c.mu.Lock()
-	mend := len(c.again)+len(c.orphans) > 0
-	c.mu.Unlock()
-	if mend {
-		if err := c.mend(ctx); err != nil {
-			return err
-		}
-	}
 	n := c.Number()
 	at, ok, err := c.b.Commit(ctx,
 		[]Condition{{Key: instanceKey(n) + "hostid", Is: Equals, Equals: c.hostID()}},
@@ -111,6 +103,15 @@ func (c *Cluster) pulse(ctx context.Context) error {
 		return err
 	}
 	c.release()
+	// Only now: the store has just said that this number is ours.
+	c.mu.Lock()
+	mend := len(c.again)+len(c.orphans) > 0
+	c.mu.Unlock()
+	if mend {
+		if err := c.mend(ctx); err != nil {
+			return err
+		}
+	}
 	return c.lookAtNeighbour(ctx)
 }
 

@@ -64,8 +64,8 @@ func (c *Cluster) join(ctx context.Context) error {
 	defer t.mu.Unlock()
 	t.quiet = true
 	defer func() { t.quiet = false }()
-	if c.opts.Saved.HostID != 0 {
-		t.renumber(c.opts.Saved.Number, number)
+	if c.opts.Saved.HostID != 0 && c.opts.Saved.Number != number {
+		t.follow([]op{{kind: opRenumber, inst: c.opts.Saved.Number, to: number}})
 	}
 	t.setInstance(number)
 	c.reconcile(s, at, lost)
@@ -89,6 +89,12 @@ func (c *Cluster) chooseNumber(ctx context.Context, s *storeState, at Position, 
 			return saved.Number, same, nil
 		}
 	}
+	// Daemons of the reference read the next number and raise it under the lock.
+	full, err := c.b.Lock(ctx, keyLock)
+	if err != nil {
+		return 0, false, err
+	}
+	defer func() { _ = c.b.Unlock(context.WithoutCancel(ctx), full) }()
 	for range 100 {
 		condition := Condition{Key: keyNext, Is: NoneUnder}
 		if s.nextText != nil {
@@ -280,7 +286,7 @@ func (c *Cluster) reconcile(s *storeState, at Position, lost bool) {
 	for _, id := range s.order {
 		if have := t.objects[id]; have != nil {
 			if have.foreign || !lost {
-				ops = append(ops, t.relabel(have, s.objects[id])...)
+				ops = append(ops, t.refresh(have, s.objects[id])...)
 			}
 			continue
 		}
@@ -379,6 +385,27 @@ func (t *Tree) relabel(e *entry, parts map[string][]byte) (ops []op) {
 	return ops
 }
 
+// refresh returns the ops that make an object what its keys say. Of an own one
+// only labels and name can differ. Called with mu held.
+func (t *Tree) refresh(have *entry, parts map[string][]byte) []op {
+	if !have.foreign || len(parts[""]) == 0 {
+		return t.relabel(have, parts)
+	}
+	e, err := t.decodeParts(have.id, parts)
+	switch {
+	case err != nil:
+		return nil
+	case have.instance != e.instance || string(have.plain) != string(e.plain):
+		// Its instance has another number now.
+		return []op{{kind: opDelete, id: have.id}, {kind: opPut, id: have.id, entry: e}}
+	}
+	have.name = e.name
+	if string(have.labels) == string(e.labels) {
+		return nil
+	}
+	return []op{{kind: opLabel, id: have.id, labels: e.labels}}
+}
+
 // isOrphan reports whether an object says that it is on this instance and was
 // made here, but is not known: a crash lost it, or it was deleted here while it
 // was on its way. Called with the tree's lock held.
@@ -406,12 +433,17 @@ func (t *Tree) setInstance(n object.InstanceID) {
 	t.opts.IDs.SetInstance(n)
 }
 
-// Renumber makes the tree that of another instance number, for trees without a
-// cluster of their own. Nobody uses the tree yet.
+// Renumber makes the tree that of another instance number. Clients that know the
+// instance by the old one go on.
 func (t *Tree) Renumber(from, to object.InstanceID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.renumber(from, to)
+	if from != to {
+		t.follow([]op{{kind: opRenumber, inst: from, to: to}})
+	}
+	if t.opts.Instance != to {
+		t.former = append(t.former, t.opts.Instance)
+	}
 	t.opts.Instance = to
 }
 
@@ -457,16 +489,25 @@ func renumberLinks(plain []byte, from, to object.InstanceID) []byte {
 }
 
 // Start registers the instance and follows the changes of others until Leave.
-// It returns when this node is part of the cluster.
+// It returns when this node is part of the cluster; ctx bounds how long it tries.
 func (c *Cluster) Start(ctx context.Context) error {
 	run, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	c.stop, c.done = stop, &errgroup.Group{}
 	c.commits.ended = run.Done()
 	c.done.Go(func() error { c.commits.run(run); return nil })
 	c.done.Go(func() error { c.watch(run); return nil })
-	if err := c.beat(ctx); err != nil {
-		stop(errLeft)
-		return errors.Join(err, c.done.Wait())
+	for {
+		err := c.beat(ctx)
+		if err == nil {
+			break
+		}
+		// Perhaps the lock is that of a daemon that died, or somebody had our number.
+		select {
+		case <-time.After(min(time.Second, c.opts.Beat)):
+		case <-ctx.Done():
+			stop(errLeft)
+			return errors.Join(err, c.done.Wait())
+		}
 	}
 	beating, stopHeart := context.WithCancel(run)
 	stopped := make(chan struct{})
@@ -572,12 +613,15 @@ func (c *Cluster) load(ctx context.Context) error {
 	c.t.mu.Lock()
 	defer c.t.mu.Unlock()
 	if number != old {
-		c.t.renumber(old, number)
+		c.t.follow([]op{{kind: opRenumber, inst: old, to: number}})
 		c.t.setInstance(number)
 		c.t.former = append(c.t.former, old)
 		c.mu.Lock()
 		c.opts.Saved.Number = number
 		c.mu.Unlock()
+		if c.opts.Renumbered != nil {
+			defer c.opts.Renumbered(old, number)
+		}
 	}
 	lost := at.Cluster != before.Cluster || at.Revision < before.Revision || s.hostID(c.t.opts.Instance) != c.opts.HostID
 	if lost {

@@ -196,8 +196,10 @@ func (m *model) persist(id object.ID) {
 	if !o.transient {
 		return
 	}
+	other := m.objs[m.sigs[o.sig][m.own]]
+	free := other == nil || other == o || other.transient
 	m.persistMembers(o)
-	if other := m.objs[m.sigs[o.sig][m.own]]; !o.global && (other == nil || other == o || other.transient) {
+	if !o.global && free {
 		m.setSig(o.sig, m.own, o.id)
 	}
 }

@@ -22,6 +22,7 @@ const (
 	opBlobs                       // blobs that go with deleted objects
 	opSig                         // an instance has an equivalent of a signature
 	opUnpersist                   // an object is transient again: others deleted it, but it is in use here
+	opRenumber                    // this instance has another number
 )
 
 // op is one change of the tree.
@@ -34,6 +35,7 @@ type op struct {
 	blobs  []object.ID
 	sig    object.Signature
 	inst   object.InstanceID
+	to     object.InstanceID // of opRenumber: the new number
 
 	elsewhere bool // a name that another instance gave: its key says what the object shows
 }
@@ -79,7 +81,7 @@ func (t *Tree) durable(ops []op) []op {
 		switch o.kind {
 		case opPut:
 			return o.entry.foreign
-		case opBlobs:
+		case opBlobs, opRenumber:
 			return false
 		case opUnname:
 			id = t.names[o.name]
@@ -155,6 +157,8 @@ func (t *Tree) apply(ops []op) {
 				t.sigs[o.sig] = by
 			}
 			by[o.inst] = o.id
+		case opRenumber:
+			t.renumber(o.inst, o.to)
 		case opBlobs: // the store's business
 		}
 	}
@@ -192,6 +196,9 @@ func (t *Tree) encode(ops []op) []byte {
 			for _, b := range o.blobs {
 				w.Uint(uint64(b))
 			}
+		case opRenumber:
+			w.Uint(uint64(o.inst))
+			w.Uint(uint64(o.to))
 		case opSig:
 			w.Uint(uint64(o.sig))
 			w.Uint(uint64(o.inst))
@@ -282,6 +289,8 @@ func (t *Tree) Replay(payload []byte) (blobs []object.ID, err error) {
 				o.blobs[j] = object.ID(r.Uint())
 			}
 			blobs = append(blobs, o.blobs...)
+		case opRenumber:
+			o.inst, o.to = object.InstanceID(r.Uint()), object.InstanceID(r.Uint())
 		case opSig:
 			o.sig, o.inst, o.id = object.Signature(r.Uint()), object.InstanceID(r.Uint()), object.ID(r.Uint())
 		default:

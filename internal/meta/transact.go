@@ -26,11 +26,13 @@ type plan struct {
 	ids        []object.ID // objects that the changes make visible
 }
 
-// maxOps and maxBytes bound one transaction of the backend. 127 operations are
-// what 0.24 allows itself; a request of etcd is at most 1.5 MiB.
+// Bounds of one transaction of the backend: what several requests may share, what
+// one may have, and bytes. A backend takes 127 operations at a time, as 0.24 does,
+// or more in parts that are made together; a request of etcd is at most 1.5 MiB.
 const (
-	maxOps   = 127
-	maxBytes = 1 << 20
+	maxShared = 127
+	maxOps    = 64 * 64
+	maxBytes  = 1 << 20
 )
 
 // commitTimeout bounds a commit: the metadata service may be away.
@@ -231,7 +233,7 @@ func (c *committer) run(ctx context.Context) {
 		keys := map[string]bool{}
 		alone := !merge(keys, first)
 		ops := len(first.changes)
-		for left == nil && ops < maxOps && !alone {
+		for left == nil && ops < maxShared && !alone {
 			var next *commit
 			select {
 			case next = <-c.queue:
@@ -240,7 +242,7 @@ func (c *committer) run(ctx context.Context) {
 			if next == nil {
 				break
 			}
-			if ops+len(next.changes) > maxOps || !merge(keys, next) {
+			if ops+len(next.changes) > maxShared || !merge(keys, next) {
 				left = next
 				break
 			}
@@ -283,7 +285,7 @@ func (c *committer) commit(ctx context.Context, group []*commit) {
 			size += len(ch.Key) + len(ch.Value)
 		}
 	}
-	if len(group) > 1 && (size > maxBytes || len(conditions) > maxOps) {
+	if len(group) > 1 && (size > maxBytes || len(conditions) > maxShared) {
 		for _, g := range group {
 			c.commit(ctx, []*commit{g})
 		}

@@ -21,7 +21,12 @@ func (c *Cluster) apply(cluster string, b Batch) {
 	if c.at.Cluster != cluster || b.Revision <= c.at.Revision {
 		return // being loaded again, or known
 	}
-	defer c.arrive(Position{cluster, b.Revision})
+	expelled := false
+	defer func() {
+		if !expelled {
+			c.arrive(Position{cluster, b.Revision})
+		}
+	}()
 	if len(b.Changes) == 0 {
 		return
 	}
@@ -56,7 +61,7 @@ func (c *Cluster) apply(cluster string, b Batch) {
 		}
 		if p.instance == t.opts.Instance && p.field == "hostid" && c.registered && c.rejoin != nil {
 			// Others took this node for dead.
-			c.registered = false
+			c.registered, expelled = false, true
 			c.at = Position{}
 			c.rejoin(errRejoin)
 		}
@@ -168,8 +173,8 @@ func (c *Cluster) put(id object.ID, parts map[string][]byte) []op {
 	if have != nil && whole && have.transient {
 		t.follow([]op{{kind: opPersist, id: id}}) // ours, or one that was kept after its end
 	}
-	if have != nil && (!have.foreign || !whole) {
-		return t.relabel(have, parts)
+	if have != nil {
+		return t.refresh(have, parts)
 	}
 	if earlier := c.partial[id]; earlier != nil {
 		for field, v := range parts {
@@ -184,22 +189,6 @@ func (c *Cluster) put(id object.ID, parts map[string][]byte) []op {
 		return nil
 	}
 	delete(c.partial, id)
-	if have != nil {
-		if have.instance == e.instance && string(have.plain) == string(e.plain) {
-			have.name = e.name
-			if string(have.labels) == string(e.labels) {
-				return nil
-			}
-			return []op{{kind: opLabel, id: id, labels: e.labels}}
-		}
-		if e.name == "" {
-			e.name = have.name
-		}
-		if len(e.labels) == 0 {
-			e.labels = have.labels
-		}
-		return []op{{kind: opDelete, id: id}, {kind: opPut, id: id, entry: e}}
-	}
 	if c.isOrphan(e) {
 		c.orphans[id] = true
 		c.nudge()

@@ -108,7 +108,7 @@ func (s *Server) join(ctx context.Context, root *session) error {
 		s.saved = meta.Saved{}
 	}
 	s.cluster = meta.NewCluster(b, root.tree, meta.ClusterOptions{
-		HostID: s.hostID, Self: s.self, Saved: s.saved, Beat: s.cfg.Heartbeat, Acknowledged: s.remember,
+		HostID: s.hostID, Self: s.self, Saved: s.saved, Beat: s.cfg.Heartbeat, Acknowledged: s.remember, Renumbered: s.renumbered,
 	})
 	if err := s.cluster.Join(limited); err != nil {
 		return errors.Join(s.explainMeta(err), b.Close())
@@ -143,6 +143,17 @@ func (s *Server) remember(saved meta.Saved) {
 	s.mu.Lock()
 	s.saved = saved
 	s.mu.Unlock()
+}
+
+// renumbered brings the trees of the other sessions up to date.
+func (s *Server) renumbered(from, to object.InstanceID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, ss := range s.sessions {
+		if id != object.RootSession {
+			ss.tree.Renumber(from, to)
+		}
+	}
 }
 
 func clusterRecord(saved meta.Saved) []byte {

@@ -187,7 +187,9 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.noteSpace(size)
-	if err = s.cluster.Start(ctx); err != nil {
+	starting, cancel := context.WithTimeout(ctx, s.cfg.MetaTimeout)
+	defer cancel()
+	if err = s.cluster.Start(starting); err != nil {
 		return nil, s.explainMeta(err)
 	}
 	s.report.Instance, s.report.Meta = s.cluster.Number(), s.cfg.Meta

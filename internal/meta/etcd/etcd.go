@@ -16,6 +16,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -89,9 +90,9 @@ func newBackend(client *clientv3.Client, o Options, where string, server io.Clos
 // Shared implements meta.Backend.
 func (*Backend) Shared() bool { return true }
 
-// pageSize is how many keys are read at a time: an answer of etcd is built in
-// its memory.
-const pageSize = 5000
+// pageSize is how many keys are read at a time: an answer of etcd is built in its
+// memory, and for each it counts what is left.
+const pageSize = 20_000
 
 // Load implements meta.Backend.
 func (b *Backend) Load(ctx context.Context) ([]meta.Pair, meta.Position, error) {
@@ -204,11 +205,27 @@ func (b *Backend) Commit(ctx context.Context, conditions []meta.Condition, chang
 			ops[i] = clientv3.OpPut(key, string(c.Value))
 		}
 	}
-	r, err := b.client.Txn(ctx).If(ifs...).Then(ops...).Commit()
+	r, err := b.client.Txn(ctx).If(ifs...).Then(nest(ops)...).Commit()
 	if err != nil {
 		return meta.Position{}, false, b.explain(err)
 	}
 	return position(r.Header.ClusterId, r.Header.Revision), r.Succeeded, nil
+}
+
+// nest puts operations into transactions within the transaction where etcd would
+// take no more of them side by side: it allows 128 (--max-txn-ops) at each level,
+// and counts along each path. All are made at one revision still, as one entry of
+// its log.
+func nest(ops []clientv3.Op) []clientv3.Op {
+	const most, within = 127, 64
+	if len(ops) <= most {
+		return ops
+	}
+	var out []clientv3.Op
+	for chunk := range slices.Chunk(ops, within) {
+		out = append(out, clientv3.OpTxn(nil, chunk, nil))
+	}
+	return out
 }
 
 // clusterLock is the lock that is taken all the time: its lease stays. Since the

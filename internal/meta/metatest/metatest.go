@@ -133,15 +133,31 @@ func testConditions(t *testing.T, s Store) {
 
 func testLarge(t *testing.T, s Store) {
 	b := open(t, s)
-	var changes []meta.Change
-	for i := range 127 {
-		changes = append(changes, put(fmt.Sprintf("/n%03d", i), strconv.Itoa(i)))
+	start := commit(t, b, put("/a", "1"))
+	w := watch(t, b, start.Revision)
+	total := 1
+	for _, n := range []int{127, 128, 129, 4096} {
+		var changes []meta.Change
+		for i := range n {
+			changes = append(changes, put(fmt.Sprintf("/n%d/%d", n, i), strconv.Itoa(i)))
+		}
+		at := commit(t, b, changes...)
+		total += n
+		w.until(t, at.Revision)
+		w.mu.Lock()
+		last := w.batches[len(w.batches)-1]
+		w.mu.Unlock()
+		if len(last.Changes) != n || last.Revision != at.Revision {
+			t.Errorf("%d changes were made in parts: the last has %d", n, len(last.Changes))
+		}
+		if _, ok, err := b.Commit(t.Context(), []meta.Condition{{Key: "/a", Is: meta.NoneUnder}}, []meta.Change{put("/b", "1"), meta.DeleteAll("/n")}); ok || err != nil {
+			t.Errorf("a condition that does not hold: %v, %v", ok, err)
+		}
 	}
-	commit(t, b, changes...)
 	commit(t, b, meta.Put("/zz", bytes.Repeat([]byte{'x'}, 1<<20)))
 	pairs, _, err := b.Load(t.Context())
-	if err != nil || len(pairs) != 128 || len(pairs[127].Value) != 1<<20 {
-		t.Errorf("%d pairs, %v", len(pairs), err)
+	if err != nil || len(pairs) != total+1 || len(pairs[total].Value) != 1<<20 {
+		t.Errorf("%d pairs, want %d: %v", len(pairs), total+1, err)
 	}
 }
 
