@@ -70,8 +70,7 @@ func (p *plan) sign(t *Tree, top *entry) {
 		}
 	}
 	if !top.global {
-		// A shallow copy has the signature of its source, which is what it means.
-		if other := t.objects[t.sigs[top.sig][t.opts.Instance]]; other == nil || other == top || other.transient {
+		if !top.copied && t.maySign(top.sig, t.opts.Instance, top.id) {
 			add(t.opts.Instance, top)
 		}
 		return
@@ -81,6 +80,13 @@ func (p *plan) sign(t *Tree, top *entry) {
 			add(e.instance, e)
 		}
 	}
+}
+
+// maySign reports whether an object can be what a signature means on an instance:
+// not when another persistent object is that already. Called with mu held.
+func (t *Tree) maySign(sig object.Signature, n object.InstanceID, id object.ID) bool {
+	other := t.objects[t.sigs[sig][n]]
+	return other == nil || other.id == id || other.transient
 }
 
 // publish adds an object's own key. Called with mu held.
@@ -108,8 +114,6 @@ func (t *Tree) Label(ctx context.Context, id object.ID, keys, values []string) e
 	if id.IsBlob() {
 		return nil
 	}
-	t.labelling.Lock()
-	defer t.labelling.Unlock()
 	return t.transact(ctx, func() (*plan, error) {
 		t.settled(id)
 		e := t.objects[id]

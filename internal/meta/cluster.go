@@ -50,7 +50,10 @@ type Cluster struct {
 	rejoin     context.CancelCauseFunc                          // ends the watch
 	wake       chan struct{}                                    // the heart has something to do before its time
 
-	neighbour neighbour // of the heart's goroutine alone
+	// Of the heart's goroutine alone.
+	neighbour neighbour
+	strangers map[object.InstanceID]int // rounds for which objects named an instance that is not there
+	searched  time.Time                 // when they were last looked for
 
 	stop      context.CancelCauseFunc // ends what Start began
 	stopHeart func()                  // ends the heart and waits for it
@@ -110,7 +113,7 @@ func NewCluster(b Backend, t *Tree, o ClusterOptions) *Cluster {
 		again: map[object.ID]bool{}, held: map[object.ID]bool{}, orphans: map[object.ID]bool{},
 		partial: map[object.ID]map[string][]byte{}, wake: make(chan struct{}, 1),
 	}
-	c.heads.read = b.Head
+	c.heads.read = c.readHead
 	t.cluster = c
 	return c
 }
@@ -203,9 +206,6 @@ func (c *Cluster) Sync(ctx context.Context) error {
 	if err == nil {
 		c.check(before, head)
 		err = c.reach(limited, head.Revision)
-	} else if ctx.Err() == nil {
-		c.fail(err)
-		c.nudge() // the heart finds out what is the matter
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -214,6 +214,19 @@ func (c *Cluster) Sync(ctx context.Context) error {
 		c.log.Debug("answering from what is here", "err", err)
 	}
 	return nil
+}
+
+// headTimeout is how long the store has to tell its head before it counts as
+// unreachable.
+const headTimeout = 3 * time.Second
+
+func (c *Cluster) readHead(ctx context.Context) (Position, error) {
+	at, err := c.b.Head(ctx)
+	if err != nil {
+		c.fail(err)
+		c.nudge() // the heart finds out what is the matter
+	}
+	return at, err
 }
 
 // catchUp waits until the tree has applied everything up to the backend's head.
@@ -284,9 +297,10 @@ func (c *Cluster) arrive(at Position) {
 type headReader struct {
 	read func(context.Context) (Position, error)
 
-	mu   sync.Mutex
-	next *headRead // not yet begun; guarded by mu
-	busy bool      // a read is under way; guarded by mu
+	mu      sync.Mutex
+	next    *headRead // not yet begun; guarded by mu, as all below
+	running int
+	started time.Time // of the last read that began
 }
 
 type headRead struct {
@@ -295,6 +309,9 @@ type headRead struct {
 	err  error
 }
 
+// overlap is after which time a read does not wait for the one before it.
+const overlap = 20 * time.Millisecond
+
 // newest returns a head that was read after the call began.
 func (h *headReader) newest(ctx context.Context) (Position, error) {
 	h.mu.Lock()
@@ -302,9 +319,9 @@ func (h *headReader) newest(ctx context.Context) (Position, error) {
 		h.next = &headRead{done: make(chan struct{})}
 	}
 	r := h.next
-	if !h.busy {
-		h.busy = true
-		go h.run()
+	if h.running == 0 || time.Since(h.started) > overlap {
+		h.running++
+		h.begin()
 	}
 	h.mu.Unlock()
 	select {
@@ -315,26 +332,27 @@ func (h *headReader) newest(ctx context.Context) (Position, error) {
 	}
 }
 
-func (h *headReader) run() {
-	for {
-		h.mu.Lock()
-		r := h.next
-		h.next = nil
-		if r == nil {
-			h.busy = false
-			h.mu.Unlock()
-			return
-		}
-		h.mu.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), syncTimeout)
+// begin starts the next read. Called with mu held.
+func (h *headReader) begin() {
+	r := h.next
+	h.next, h.started = nil, time.Now()
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), headTimeout)
 		r.at, r.err = h.read(ctx)
 		cancel()
 		close(r.done)
-	}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.next != nil {
+			h.begin()
+		} else {
+			h.running--
+		}
+	}()
 }
 
 // lockTimeout bounds the wait for the cluster's lock.
-const lockTimeout = 15 * time.Second
+const lockTimeout = 10 * time.Second
 
 // busy reports whether this node holds the lock, or wants it: a transaction
 // without it would be refused.

@@ -317,7 +317,9 @@ func (b *builder) link(e *entry, m wirejson.Member, to *entry) error {
 			return status.Errorf(status.GlobalObjectInvalid, "a global object cannot have global member %q", m.Key)
 		}
 		l.sig = to.sig
-		b.ops = append(b.ops, op{kind: opSig, sig: to.sig, inst: to.instance, id: to.id})
+		if !to.copied {
+			b.ops = append(b.ops, op{kind: opSig, sig: to.sig, inst: to.instance, id: to.id})
+		}
 	}
 	e.members = append(e.members, l)
 	return nil
@@ -384,7 +386,7 @@ func (t *Tree) ShallowCopy(ctx context.Context, id object.ID, extra wirejson.Val
 func (t *Tree) copyOf(src *entry, changed map[string]wirejson.Value) (*entry, error) {
 	changed = maps.Clone(changed)
 	c := *src
-	c.id, c.foreign = t.opts.IDs.Object(), false
+	c.id, c.foreign, c.copied = t.opts.IDs.Object(), false, true
 	if v, ok := changed["typename"]; ok {
 		name, err := v.Text()
 		if err != nil || name == "" || name == BlobType {

@@ -284,6 +284,7 @@ func (x *machine) shallowCopy(t *rapid.T) {
 		return
 	}
 	c := *src
+	c.copied = true
 	c.id, c.plain, c.links = got, maps.Clone(src.plain), maps.Clone(src.links) // what is overridden stays in keys
 	for k, v := range extra {
 		if k == "typename" {

@@ -240,7 +240,7 @@ func (c *Cluster) mend(ctx context.Context) error {
 		}
 		c.mu.Unlock()
 		slices.Sort(ids) // members have lower ids than what holds them
-		mended := map[object.ID]bool{}
+		mended, later := map[object.ID]bool{}, map[object.ID]bool{}
 		for _, id := range ids {
 			e := t.objects[id]
 			if e == nil || e.transient {
@@ -248,7 +248,9 @@ func (c *Cluster) mend(ctx context.Context) error {
 			}
 			p := &plan{}
 			if err := p.publish(t, e); err != nil {
-				c.log.Error("an object cannot be stored again", "id", id, "err", err)
+				// A member on another instance, which stores it again as well.
+				c.log.Debug("an object cannot be stored again yet", "id", id, "err", err)
+				later[id] = true
 				continue
 			}
 			mended[id] = true
@@ -281,7 +283,9 @@ func (c *Cluster) mend(ctx context.Context) error {
 		c.log.Info("mended the cluster's metadata", "stored_again", len(mended), "removed", len(orphans))
 		c.mu.Lock()
 		for _, id := range ids {
-			delete(c.again, id)
+			if !later[id] {
+				delete(c.again, id)
+			}
 		}
 		for _, id := range orphans {
 			delete(c.orphans, id)
@@ -326,6 +330,9 @@ func (c *Cluster) lookAtNeighbour(ctx context.Context) error {
 	}
 	timestamp := string(c.instances[next]["timestamp"])
 	c.mu.Unlock()
+	if err := c.lookForStrangers(ctx); err != nil {
+		return err
+	}
 	seen := &c.neighbour
 	now := time.Now()
 	switch {
@@ -341,6 +348,55 @@ func (c *Cluster) lookAtNeighbour(ctx context.Context) error {
 			dead := *seen
 			*seen = neighbour{}
 			return c.bury(ctx, dead)
+		}
+	}
+	return nil
+}
+
+// strangerRounds is for how many rounds objects may name an instance that is not
+// registered: after a wipe, nodes come back one by one.
+const strangerRounds = 6
+
+// lookForStrangers removes objects and signatures that name an instance which has
+// no keys: it died while the store was replaced. The instance with the lowest
+// number does that for all.
+func (c *Cluster) lookForStrangers(ctx context.Context) error {
+	now := time.Now()
+	if now.Sub(c.searched) < c.opts.Beat*9/10 {
+		return nil
+	}
+	c.searched = now
+	c.t.mu.RLock()
+	c.mu.Lock()
+	self, first := c.t.opts.Instance, true
+	for n := range c.instances {
+		first = first && n >= self
+	}
+	found := map[object.InstanceID]int{}
+	note := func(n object.InstanceID) {
+		if first && n != self && n != object.AnyInstance && c.instances[n] == nil {
+			found[n] = c.strangers[n] + 1
+		}
+	}
+	for _, e := range c.t.objects {
+		if !e.transient {
+			note(e.instance)
+		}
+	}
+	for _, by := range c.t.sigs {
+		for n := range by {
+			note(n)
+		}
+	}
+	c.mu.Unlock()
+	c.t.mu.RUnlock()
+	c.strangers = found
+	for n, rounds := range found {
+		if rounds > strangerRounds {
+			delete(c.strangers, n)
+			if err := c.bury(ctx, neighbour{number: n}); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -368,7 +424,7 @@ func (c *Cluster) bury(ctx context.Context, dead neighbour) error {
 func (c *Cluster) remove(ctx context.Context, number object.InstanceID, conditions []Condition) (int, error) {
 	limited, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
-	at, ok, err := c.b.Commit(limited, conditions, []Change{DeleteAll(instanceKey(number))})
+	at, ok, err := c.b.Commit(limited, conditions, []Change{DeleteAll(instanceKey(number)), DeleteAll(keySignatures + number.String() + "/")})
 	if err != nil {
 		return 0, unavailable(err)
 	}

@@ -68,7 +68,7 @@ func (c *Cluster) join(ctx context.Context) error {
 		t.follow([]op{{kind: opRenumber, inst: c.opts.Saved.Number, to: number}})
 	}
 	t.setInstance(number)
-	c.reconcile(s, at, lost)
+	c.reconcile(s, at, lost, !known || at.Revision < c.opts.Saved.At.Revision)
 	return nil
 }
 
@@ -241,9 +241,10 @@ func (t *Tree) decodeParts(id object.ID, parts map[string][]byte) (*entry, error
 	return t.decodeObject(id, list)
 }
 
-// reconcile makes the tree what the store says. Called with the tree's lock
+// reconcile makes the tree what the store says; lost: what it lacks of this
+// instance it has lost; wiped: it was replaced. Called with the tree's lock
 // held, with no watch running.
-func (c *Cluster) reconcile(s *storeState, at Position, lost bool) {
+func (c *Cluster) reconcile(s *storeState, at Position, lost, wiped bool) {
 	t := c.t
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -260,6 +261,7 @@ func (c *Cluster) reconcile(s *storeState, at Position, lost bool) {
 
 	var ops []op
 	var gone []object.ID
+	var adopted []*entry
 	for _, id := range t.all.ids {
 		e := t.objects[id]
 		if e == nil {
@@ -271,23 +273,25 @@ func (c *Cluster) reconcile(s *storeState, at Position, lost bool) {
 		case stored || e.transient:
 		case lost && !e.foreign:
 			c.again[id] = true
-		case lost && t.holdsOwn(e):
-			e.foreign = false // its end was the end of a member of ours
-			ops = append(ops, op{kind: opPut, entry: e})
+		case lost && !wiped && t.holdsOwn(e):
+			// Its end was the end of a member of ours: it is ours to mend.
+			e.foreign = false
+			adopted = append(adopted, e)
 			c.again[id] = true
 		default:
 			gone = append(gone, id)
 		}
 	}
-	t.follow(slices.DeleteFunc(ops, func(o op) bool { return o.kind == opPut && t.objects[o.entry.id] != nil }))
+	for _, e := range adopted { // as if it had been made here: for the journal
+		ops = append(ops, op{kind: opDelete, id: e.id}, op{kind: opPut, id: e.id, entry: e})
+	}
+	t.follow(ops)
 	t.discard(t.settle(gone))
 
 	ops = ops[:0]
 	for _, id := range s.order {
 		if have := t.objects[id]; have != nil {
-			if have.foreign || !lost {
-				ops = append(ops, t.refresh(have, s.objects[id])...)
-			}
+			ops = append(ops, t.refresh(have, s.objects[id])...)
 			continue
 		}
 		e, err := t.decodeParts(id, s.objects[id])
@@ -365,13 +369,13 @@ func (t *Tree) holdsOwn(e *entry) bool {
 	})
 }
 
-// relabel brings the name that an object shows up to date and returns the ops that
-// do so for its labels. Called with mu held.
+// relabel returns the ops that bring labels and name of an object up to date.
+// Called with mu held.
 func (t *Tree) relabel(e *entry, parts map[string][]byte) (ops []op) {
 	if raw, ok := parts["__name"]; ok {
 		if v, err := wirejson.Parse(raw); err == nil {
-			if name, err := storedText(v); err == nil {
-				e.name = name
+			if name, err := storedText(v); err == nil && name != e.name {
+				ops = append(ops, op{kind: opTitle, id: e.id, name: name})
 			}
 		}
 	}
@@ -399,11 +403,14 @@ func (t *Tree) refresh(have *entry, parts map[string][]byte) []op {
 		// Its instance has another number now.
 		return []op{{kind: opDelete, id: have.id}, {kind: opPut, id: have.id, entry: e}}
 	}
-	have.name = e.name
-	if string(have.labels) == string(e.labels) {
-		return nil
+	var ops []op
+	if have.name != e.name {
+		ops = append(ops, op{kind: opTitle, id: have.id, name: e.name})
 	}
-	return []op{{kind: opLabel, id: have.id, labels: e.labels}}
+	if string(have.labels) != string(e.labels) {
+		ops = append(ops, op{kind: opLabel, id: have.id, labels: e.labels})
+	}
+	return ops
 }
 
 // isOrphan reports whether an object says that it is on this instance and was
@@ -623,12 +630,13 @@ func (c *Cluster) load(ctx context.Context) error {
 			defer c.opts.Renumbered(old, number)
 		}
 	}
-	lost := at.Cluster != before.Cluster || at.Revision < before.Revision || s.hostID(c.t.opts.Instance) != c.opts.HostID
+	wiped := at.Cluster != before.Cluster || at.Revision < before.Revision
+	lost := wiped || s.hostID(c.t.opts.Instance) != c.opts.HostID
 	if lost {
 		c.log.Warn("the metadata store has lost this instance, or was replaced: registering again", "instance", c.t.opts.Instance,
 			"revision", at.Revision)
 	}
-	c.reconcile(s, at, lost)
+	c.reconcile(s, at, lost, wiped)
 	if number != old {
 		// What the store has of this node has the old number.
 		c.mu.Lock()

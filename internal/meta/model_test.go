@@ -31,6 +31,7 @@ type thing struct {
 	global    bool
 	hasGlobal bool
 	transient bool
+	copied    bool
 	name      string // __name
 	labels    map[string]string
 	plain     map[string]any
@@ -62,7 +63,7 @@ func (m *model) ids() []object.ID { return slices.Sorted(maps.Keys(m.objs)) }
 func (m *model) add(o *thing) {
 	m.objs[o.id] = o
 	for _, key := range o.keys {
-		if l, ok := o.links[key]; ok && o.global {
+		if l, ok := o.links[key]; ok && o.global && !m.objs[l.id].copied {
 			m.setSig(l.sig, uint64(m.objs[l.id].inst), l.id)
 		}
 	}
@@ -70,6 +71,9 @@ func (m *model) add(o *thing) {
 }
 
 func (m *model) setSig(sig, inst uint64, id object.ID) {
+	if other := m.objs[m.sigs[sig][inst]]; other != nil && other.id != id && !other.transient {
+		return
+	}
 	if m.sigs[sig] == nil {
 		m.sigs[sig] = map[uint64]object.ID{}
 	}
@@ -199,7 +203,7 @@ func (m *model) persist(id object.ID) {
 	other := m.objs[m.sigs[o.sig][m.own]]
 	free := other == nil || other == o || other.transient
 	m.persistMembers(o)
-	if !o.global && free {
+	if !o.global && free && !o.copied {
 		m.setSig(o.sig, m.own, o.id)
 	}
 }

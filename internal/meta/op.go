@@ -22,6 +22,7 @@ const (
 	opBlobs                       // blobs that go with deleted objects
 	opSig                         // an instance has an equivalent of a signature
 	opUnpersist                   // an object is transient again: others deleted it, but it is in use here
+	opTitle                       // the name that an object shows
 	opRenumber                    // this instance has another number
 )
 
@@ -148,7 +149,7 @@ func (t *Tree) apply(ops []op) {
 				t.tell(Deleted, e, "")
 			}
 		case opSig:
-			if t.objects[o.id] == nil {
+			if t.objects[o.id] == nil || !t.maySign(o.sig, o.inst, o.id) {
 				break // deleted while it was being persisted: nothing would ever clear the entry
 			}
 			by := t.sigs[o.sig]
@@ -157,6 +158,10 @@ func (t *Tree) apply(ops []op) {
 				t.sigs[o.sig] = by
 			}
 			by[o.inst] = o.id
+		case opTitle:
+			if e := t.objects[o.id]; e != nil {
+				e.name = o.name
+			}
 		case opRenumber:
 			t.renumber(o.inst, o.to)
 		case opBlobs: // the store's business
@@ -186,7 +191,7 @@ func (t *Tree) encode(ops []op) []byte {
 		case opLabel:
 			w.Uint(uint64(o.id))
 			w.Bytes(o.labels)
-		case opName:
+		case opName, opTitle:
 			w.Uint(uint64(o.id))
 			w.Text(o.name)
 		case opUnname:
@@ -217,7 +222,7 @@ func encodeEntry(w *journal.Writer, e *entry) {
 	w.Int(e.timestamp)
 	w.Bool(e.global)
 	w.Bool(e.hasGlobal)
-	w.Bool(e.transient)
+	w.Uint(flag(e.transient, 1) | flag(e.copied, 2))
 	w.Text(e.name)
 	w.Bytes(e.labels)
 	w.Bytes(e.plain)
@@ -233,12 +238,21 @@ func encodeEntry(w *journal.Writer, e *entry) {
 	}
 }
 
+func flag(set bool, bit uint64) uint64 {
+	if set {
+		return bit
+	}
+	return 0
+}
+
 func (t *Tree) decodeEntry(r *journal.Reader) *entry {
 	e := &entry{
 		id: object.ID(r.Uint()), sig: object.Signature(r.Uint()), instance: object.InstanceID(r.Uint()),
-		typ: t.typeFor(r.Text()), timestamp: r.Int(), global: r.Bool(), hasGlobal: r.Bool(), transient: r.Bool(),
-		name: r.Text(), labels: slices.Clone(wirejson.Value(r.Bytes())), plain: slices.Clone(r.Bytes()),
+		typ: t.typeFor(r.Text()), timestamp: r.Int(), global: r.Bool(), hasGlobal: r.Bool(),
 	}
+	flags := r.Uint()
+	e.transient, e.copied = flags&1 != 0, flags&2 != 0
+	e.name, e.labels, e.plain = r.Text(), slices.Clone(wirejson.Value(r.Bytes())), slices.Clone(r.Bytes())
 	e.members = make([]member, r.Count())
 	for i := range e.members {
 		e.members[i] = member{key: r.Text(), id: object.ID(r.Uint()), sig: object.Signature(r.Uint())}
@@ -278,7 +292,7 @@ func (t *Tree) Replay(payload []byte) (blobs []object.ID, err error) {
 		case opLabel:
 			o.id = object.ID(r.Uint())
 			o.labels = slices.Clone(wirejson.Value(r.Bytes()))
-		case opName:
+		case opName, opTitle:
 			o.id = object.ID(r.Uint())
 			o.name = r.Text()
 		case opUnname:

@@ -38,6 +38,9 @@ const (
 // commitTimeout bounds a commit: the metadata service may be away.
 const commitTimeout = 5 * time.Second
 
+// changeTimeout bounds a whole change, with all that it waits for.
+const changeTimeout = 12 * time.Second
+
 // isShared reports whether other instances can see the tree.
 func (t *Tree) isShared() bool { return t.cluster != nil && t.cluster.shared }
 
@@ -63,6 +66,8 @@ func (t *Tree) transact(ctx context.Context, make func() (*plan, error)) error {
 		return err
 	}
 	c := t.cluster
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
 	if err := c.unreachable(); err != nil {
 		t.abandon(p)
 		return err

@@ -63,8 +63,6 @@ type Tree struct {
 	cluster *Cluster // nil for a tree that no other instance sees; set before use
 	now     func() time.Time
 
-	labelling sync.Mutex // held from reading an object's labels to committing them merged; before mu
-
 	mu         sync.RWMutex
 	published  *sync.Cond                       // of mu: an id has left publishing
 	publishing map[object.ID]int                // objects that are on their way to the cluster; guarded by mu
@@ -106,6 +104,7 @@ type entry struct {
 
 	// Changed by ops.
 	transient bool
+	copied    bool           // a shallow copy: its signature means its source
 	foreign   bool           // it came from another instance
 	uncertain bool           // it may be visible to the cluster, though transient here
 	name      string         // __name: the last name, escaped as 0.24 shows it

@@ -21,12 +21,15 @@ func (c *Cluster) apply(cluster string, b Batch) {
 	if c.at.Cluster != cluster || b.Revision <= c.at.Revision {
 		return // being loaded again, or known
 	}
-	expelled := false
-	defer func() {
-		if !expelled {
-			c.arrive(Position{cluster, b.Revision})
-		}
-	}()
+	if c.expelled(b) {
+		// Others took this node for dead. What goes with its keys must not go here:
+		// everything is loaded again, with that in mind.
+		c.registered = false
+		c.at = Position{}
+		c.rejoin(errRejoin)
+		return
+	}
+	defer c.arrive(Position{cluster, b.Revision})
 	if len(b.Changes) == 0 {
 		return
 	}
@@ -59,13 +62,14 @@ func (c *Cluster) apply(cluster string, b Batch) {
 		if len(c.instances[p.instance]) == 0 {
 			delete(c.instances, p.instance)
 		}
-		if p.instance == t.opts.Instance && p.field == "hostid" && c.registered && c.rejoin != nil {
-			// Others took this node for dead.
-			c.registered, expelled = false, true
-			c.at = Position{}
-			c.rejoin(errRejoin)
-		}
 	})
+}
+
+// expelled reports whether changes take away this instance's own keys. Called
+// with both locks held.
+func (c *Cluster) expelled(b Batch) bool {
+	own := instanceKey(c.t.opts.Instance) + "hostid"
+	return c.registered && c.rejoin != nil && slices.ContainsFunc(b.Changes, func(ch Change) bool { return ch.Delete && ch.Key == own })
 }
 
 // applyObjects applies what concerns objects. Called with both locks held.
@@ -96,14 +100,15 @@ func (c *Cluster) applyObjects(each func(placeKind, bool, func(place, []byte))) 
 	for _, id := range order {
 		t.follow(c.put(id, parts[id]))
 	}
+	if len(order) > 0 && len(c.again) > 0 {
+		c.nudge() // perhaps what an own object waited for
+	}
 
 	var gone []object.ID
 	each(placeData, true, func(p place, _ []byte) {
 		switch {
 		case p.field == "__name":
-			if e := t.objects[p.id]; e != nil && e.foreign {
-				e.name = ""
-			}
+			t.follow([]op{{kind: opTitle, id: p.id}})
 		case !slices.Contains(gone, p.id):
 			gone = append(gone, p.id)
 		}
