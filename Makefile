@@ -8,7 +8,7 @@ FUZZTIME ?= 10s
 LINT := .tools/golangci-lint
 ETCD := .tools/etcd
 
-.PHONY: allocs bench bench-full bench-compare etcd faults help build demo test unit race scripts fuzz fuzz-smoke interop interop-once recovery lint gen check-gen clean
+.PHONY: allocs bench bench-full bench-compare chaos etcd faults help build demo test unit race scripts fuzz fuzz-smoke interop interop-once recovery lint gen check-gen clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -83,6 +83,15 @@ bench-compare: ## the ratios of two saved runs: make bench-compare OLD=a.json NE
 
 bench-peers: interop-venv
 	bench/peers.sh
+
+CHAOS_SECONDS ?= 600
+CHAOS_SEEDS ?= 1 2 3
+chaos: $(ETCD) ## clusters of real nodes: the slow fault tests, then chaos for CHAOS_SECONDS with each of CHAOS_SEEDS
+	V6D_SLOW=1 go test -count=1 -timeout 10m -v ./interop/cluster
+	for seed in $(CHAOS_SEEDS); do \
+		V6D_CHAOS_SECONDS=$(CHAOS_SECONDS) V6D_CHAOS_SEED=$$seed \
+			go test -count=1 -timeout $$(($(CHAOS_SECONDS) + 600))s -v -run Chaos ./interop/cluster; \
+	done
 
 faults: ## the fault harness, its crowd for two minutes
 	V6D_FAULT_SECONDS=120 go test -count=1 -timeout 30m -v ./interop/faults

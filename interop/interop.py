@@ -4,6 +4,8 @@
     interop.py once         v6d once: each test of expected_pass.txt must pass
     interop.py reference    the reference three times; --update writes expected_pass.txt
     interop.py full         the reference three times, v6d once, both side by side
+
+once and full also run mixed/mixed.py: v6d and the reference in one cluster.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ import sys
 from pathlib import Path
 
 sys.dont_write_bytecode = True  # leave no __pycache__ in the checkout
-from run import HERE, WORK, Result, Results, guarded, run
+from run import (GROUPS, HERE, LARGE, WORK, Mixed, OnEtcd, Result, Results, ShortMixed,
+                 ShortOnEtcd, guarded, run)
 
 EXPECTED = HERE / "expected_pass.txt"
-MINIMUM = 173  # what the reference passes: see README.md
+# What the reference passes, by group: see README.md.
+MINIMUM = {"local": 173, "etcd": 172, "distributed": 20, "sleeping": 1, "failure": 5, "launch": 9}
 REFERENCE_RUNS = 3
 MISSING = Result("missing", "did not run")
 
@@ -25,6 +29,12 @@ def read_expected() -> list[str]:
     """The test ids which v6d must pass."""
     names = EXPECTED.read_text(encoding="utf-8").splitlines()
     return [name for name in names if name and not name.startswith("#")]
+
+
+def group_of(name: str) -> str:
+    """The group that a test was run in."""
+    group, found, _ = name.partition(": ")
+    return group if found and "/" not in group else "local"
 
 
 def outcomes(runs: list[Results], name: str) -> list[str]:
@@ -46,6 +56,8 @@ def reference() -> list[Results]:
 def violations(results: Results, runs: list[Results]) -> list[str]:
     """What v6d owes: all that is expected and all that the reference ever passed."""
     required = dict.fromkeys(read_expected())
+    if not runs:
+        required.pop(f"{OnEtcd.name}: {LARGE}", None)
     required.update((name, None) for one in runs for name in one if one[name].outcome == "passed")
     found = []
     for name in required:
@@ -54,9 +66,17 @@ def violations(results: Results, runs: list[Results]) -> list[str]:
             found.append(f"{result.outcome}: {name}: {result.reason}")
         elif runs and result.note and not any(one.get(name, MISSING).note for one in runs):
             found.append(f"passed, unlike the reference with a fault: {name}: {result.note}")
-    passed = sum(result.outcome == "passed" for result in results.values())
-    if passed < MINIMUM:
-        found.append(f"{passed} passed, at least {MINIMUM} must")
+    for name, minimum in MINIMUM.items():
+        passed = sum(result.outcome == "passed" for test, result in results.items()
+                     if group_of(test) == name)
+        if passed < minimum:
+            found.append(f"{name}: {passed} passed, at least {minimum} must")
+    checks = [name for name in results if group_of(name) == Mixed.name]
+    for name in checks:
+        if results[name].outcome != "passed":
+            found.append(f"{results[name].outcome}: {name}: {results[name].reason}")
+    if not checks:
+        found.append("mixed: no check was made")
     return found
 
 
@@ -65,6 +85,13 @@ def judge(results: Results, runs: list[Results]) -> int:
     for name, result in results.items():
         if result.note and result.outcome == "passed":
             print(f"note: passed, but {result.note}: {name}")
+    skipped: dict[str, int] = {}
+    for name, result in results.items():
+        if result.outcome == "skipped":
+            label = f"{name.partition('[')[0].rpartition('::')[0]}: {result.reason}"
+            skipped[label] = skipped.get(label, 0) + 1
+    for label, count in skipped.items():
+        print(f"note: {count} skipped in {label}")
     found = violations(results, runs)
     for line in found:
         print(f"  {line}")
@@ -74,7 +101,8 @@ def judge(results: Results, runs: list[Results]) -> int:
 
 def side_by_side(results: Results, runs: list[Results]) -> None:
     """Prints one line a test: id, what the reference did, what v6d did."""
-    names = dict.fromkeys(name for one in [*runs, results] for name in one)
+    names = dict.fromkeys(name for one in [*runs, results] for name in one
+                          if group_of(name) != Mixed.name)
     rows = [("test", "reference", "v6d")]
     for name in names:
         seen = outcomes(runs, name)
@@ -84,6 +112,10 @@ def side_by_side(results: Results, runs: list[Results]) -> None:
     table = "".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c}\n" for a, b, c in rows)
     (WORK / "compare.txt").write_text(table, encoding="utf-8")
     print(table, end="")
+    different = [row for row in rows[1:] if row[1] != f"{row[2]} x{len(runs)}"]
+    print(f"{len(different)} tests end differently with the reference and v6d")
+    for row in different:
+        print(f"  {row[0]}: {row[1]}; v6d: {row[2]}: {results.get(row[0], MISSING).reason}")
 
 
 def update(runs: list[Results]) -> None:
@@ -108,7 +140,11 @@ def main() -> int:
         update(runs)
     if args.what == "reference":
         return 0
-    results = run("v6d", args.v6d.resolve())
+    groups = [*GROUPS.values(), Mixed]
+    if args.what == "once":
+        short = {OnEtcd: ShortOnEtcd, Mixed: ShortMixed}
+        groups = [short.get(group, group) for group in groups]
+    results = run("v6d", args.v6d.resolve(), groups)
     if runs:
         side_by_side(results, runs)
     return judge(results, runs)

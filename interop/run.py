@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Runs the tests that the published vineyard package ships against one daemon.
+"""Runs the tests that the published vineyard package ships against one kind of daemon.
 
-    run.py --daemon v6d|vineyardd [--v6d BINARY] [--junit OUT.xml] [--json OUT.json]
+    run.py --daemon v6d|vineyardd [--group NAME ...] [--v6d BINARY]
+           [--junit OUT.xml] [--json OUT.json]
 """
 
 from __future__ import annotations
@@ -15,30 +16,29 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Iterator
 
-HERE = Path(__file__).resolve().parent
-WORK = HERE.parent / ".interop"
+sys.dont_write_bytecode = True  # leave no __pycache__ in the checkout
+from daemons import (ETCD, HERE, WORK, Daemon, Etcd, InteropError, Process, interrupted, remove,
+                     stopped, tail)
+
 FOLDERS = [f"vineyard/{name}/tests" for name in ("core", "data", "shared_memory", "io")]
-
-START_LIMIT = 30  # seconds until the daemon must answer
-STOP_LIMIT = 10  # seconds between TERM and KILL
-TEST_LIMIT = 180  # seconds for one test; the reference needs 50 for its slowest
-RUN_LIMIT = 600  # seconds for all tests
-
-
-class InteropError(Exception):
-    """The run could not be done, as opposed to: tests failed."""
+DEPLOY = "vineyard/deploy/tests"
+SLEEPS = f"{DEPLOY}/test_distributed.py::test_add_remote_placeholder_with_sync"  # for 80 s
+LARGE = "vineyard/core/tests/test_rpc_client.py::test_remote_blob_create_and_get_large_object"
+QUIET = "vineyard/core/tests/test_client.py::test_memory_trim"  # reads the machine-wide Shmem
+DEATH_LIMIT = 60  # seconds until the others must have noticed that a daemon is gone
+TEST_LIMIT = 300  # seconds for one test; the slowest needs 45, or 150 on a busy machine
+RUN_LIMIT = 600  # seconds for all tests of a group
 
 
 @dataclasses.dataclass
@@ -51,14 +51,6 @@ class Result:
 
 
 Results = dict  # of test id -> Result, in the order of the run
-
-
-def tail(path: Path, lines: int = 30) -> str:
-    """The end of a text file, indented."""
-    if not path.exists():
-        return ""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return "".join(f"    {line}\n" for line in text.splitlines()[-lines:])
 
 
 def make_venv() -> tuple[Path, Path]:
@@ -77,7 +69,7 @@ def check_unmodified(site: Path) -> None:
     checked = 0
     for record in site.glob("vineyard-*.dist-info/RECORD"):
         for name, digest, _ in csv.reader(record.read_text(encoding="utf-8").splitlines()):
-            if not digest or not name.startswith((*FOLDERS, "vineyard/conftest.py")):
+            if not digest or not name.startswith((*FOLDERS, DEPLOY, "vineyard/conftest.py")):
                 continue
             algorithm, want = digest.split("=", 1)
             have = hashlib.new(algorithm, (site / name).read_bytes()).digest()
@@ -111,56 +103,6 @@ def only_run() -> Iterator[None]:
         yield
 
 
-def connects(family: int, address) -> bool:
-    """Whether something accepts connections there."""
-    with socket.socket(family) as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(address) == 0
-
-
-def stop(process: subprocess.Popen) -> None:
-    """TERM, then KILL, to a process that this program started."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(STOP_LIMIT)
-        except subprocess.TimeoutExpired:
-            print(f"pid {process.pid} ignored TERM for {STOP_LIMIT} s: KILL", flush=True)
-            process.kill()
-            process.wait()
-
-
-@contextlib.contextmanager
-def daemon(kind: str, v6d: Path, site: Path, ipc: Path) -> Iterator[tuple[subprocess.Popen, int]]:
-    """Starts the daemon, yields it and its RPC port once it answers, stops it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    if kind == "v6d":
-        if not v6d.is_file():
-            raise InteropError(f"{v6d} does not exist: build it first, or use --v6d")
-        command = [v6d, "serve", "--socket", ipc, "--rpc-listen", f"127.0.0.1:{port}",
-                   "--size", "4GiB", "--meta", "local"]
-    else:
-        command = [site / "vineyard/bdist/vineyardd", "--socket", ipc,
-                   "--rpc_socket_port", str(port), "--size", "4Gi", "--meta", "local"]
-    log = WORK / f"{kind}.log"
-    with open(log, "wb") as out:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-    try:
-        deadline = time.monotonic() + START_LIMIT
-        while not (connects(socket.AF_UNIX, str(ipc))
-                   and connects(socket.AF_INET, ("127.0.0.1", port))):
-            if process.poll() is not None or time.monotonic() > deadline:
-                state = "does not answer" if process.returncode is None else (
-                    f"ended with {process.returncode}")
-                raise InteropError(f"{kind} {state}; its log ends:\n{tail(log)}")
-            time.sleep(0.05)
-        yield process, port
-    finally:
-        stop(process)
-
-
 def read_record(record: Path) -> Results:
     """What the recorder wrote; a test that only began has the outcome 'running'."""
     results: Results = {}
@@ -173,82 +115,330 @@ def read_record(record: Path) -> Results:
     return results
 
 
-def pytest_session(command: list, env: dict, temp: Path, record: Path, output,
-                   server: subprocess.Popen, deadline: float) -> tuple[int, str]:
-    """One pytest session. Returns its exit code, and why it was cut short, if it was."""
-    tests = subprocess.Popen(command, cwd=temp, env=env, stdin=subprocess.DEVNULL,
-                             stdout=output, stderr=output, start_new_session=True)
-    moved, size = time.monotonic(), -1
-    try:
-        while tests.poll() is None:
-            time.sleep(0.1)
-            now = time.monotonic()
-            if record.exists() and record.stat().st_size != size:
-                moved, size = now, record.stat().st_size
-            if server.poll() is not None:
-                return 0, f"the daemon ended with {server.returncode}"
-            if now > deadline:
-                return 0, f"all tests took more than {RUN_LIMIT} s"
-            if now - moved > TEST_LIMIT:
-                return 0, f"no end after {TEST_LIMIT} s"
-        return tests.returncode, ""
-    finally:
-        with contextlib.suppress(ProcessLookupError):  # with what the tests forked
-            os.killpg(tests.pid, signal.SIGKILL)
-        tests.wait()
+class Group:
+    """Tests that share daemons. This one: one daemon with local metadata."""
 
+    name = "local"
+    daemons = 1
+    size = "4Gi"
+    etcd = False
+    quiet = True  # has a test that must run while nothing else does
+    tests: list = FOLDERS
 
-def run_tests(kind: str, python: Path, site: Path, temp: Path, ipc: Path, port: int,
-              server: subprocess.Popen) -> Results:
-    """Runs all tests, in a fresh session after each that crashes or hangs."""
-    record, output = temp / "record.jsonl", WORK / f"{kind}.pytest.txt"
-    (temp / "empty.ini").write_text("[pytest]\n", encoding="utf-8")
-    env = {name: value for name, value in os.environ.items()
-           if not name.startswith(("VINEYARD_", "PYTEST_", "PYTHON"))}
-    env |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(HERE), "TMPDIR": str(temp),
-            "V6D_INTEROP_RECORD": str(record)}
-    command = [python, "-m", "pytest", "-c", temp / "empty.ini", "--rootdir", site,
-               "-p", "no:cacheprovider", "-p", "recorder", "-q", "-ra",
-               f"--vineyard-ipc-socket={ipc}", f"--vineyard-endpoint=127.0.0.1:{port}",
-               *(site / folder for folder in FOLDERS)]
-    deadline = time.monotonic() + RUN_LIMIT
-    with open(output, "wb") as out:
-        while True:
-            code, cut = pytest_session(command, env, temp, record, out, server, deadline)
-            results = read_record(record)
-            running = [name for name, one in results.items() if one.outcome == "running"]
-            if not cut and not running:
-                if code not in (0, 1) or not results:
-                    raise InteropError(f"pytest ended with {code}:\n{tail(output)}")
-                return results
-            outcome = "hung" if cut and server.poll() is None else "crashed"
-            reason = cut or f"the test process ended with {code}"
-            with open(record, "a", encoding="utf-8") as lines:
-                for name in running:
-                    entry = {"id": name, "outcome": outcome, "reason": reason}
-                    lines.write(json.dumps(entry) + "\n")
-            if not running or server.poll() is not None or time.monotonic() > deadline:
-                print(f"{kind}: stopped early: {reason}; its log ends:\n"
-                      + tail(WORK / f"{kind}.log"), end="")
-                return read_record(record)
+    def __init__(self, kind: str, v6d: Path, python: Path, site: Path):
+        self.kind, self.python, self.site = kind, python, site
+        self.binary = v6d if kind == "v6d" else site / "vineyard/bdist/vineyardd"
+        self.temp = Path(tempfile.mkdtemp(prefix="v6d-interop-"))
+        self.log = WORK / f"{kind}.{self.name}.log"
+        self.output = WORK / f"{kind}.{self.name}.pytest.txt"
+        self.servers: list[Daemon] = []
+        self.server_etcd: Etcd | None = None
+        self.root, self.path = site, ""  # pytest's root, and where it looks for executables
+        self.options: list[str] = []
+        self.extra_env: dict[str, str] = {}
+        self.seconds = 0.0
 
-
-def run(kind: str, v6d: Path) -> Results:
-    """Starts one daemon, runs the tests against it, stops it, prints the totals."""
-    python, site = make_venv()
-    with only_run():
-        temp = Path(tempfile.mkdtemp(prefix="v6d-interop-"))
-        began = time.monotonic()
+    def __enter__(self) -> Group:
+        (self.temp / "empty.ini").write_text("[pytest]\n", encoding="utf-8")
+        self.output.write_bytes(b"")
+        self.log.write_bytes(b"")
+        self.stack = contextlib.ExitStack()
+        self.stack.callback(remove, self.temp)
         try:
-            with daemon(kind, v6d, site, temp / "v.sock") as (server, port):
-                results = run_tests(kind, python, site, temp, temp / "v.sock", port, server)
+            self.start()
+        except BaseException:
+            self.stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stack.close()
+
+    def start(self) -> None:
+        """Starts the daemons, and the etcd they share."""
+        url = ""
+        if self.etcd:
+            self.server_etcd = Etcd(self.temp)
+            self.stack.enter_context(stopped(self.server_etcd.process))
+            url = self.server_etcd.url
+        for number in range(self.daemons):
+            log = self.log if self.daemons == 1 else self.log.with_suffix(f".{number}.log")
+            log.write_bytes(b"")
+            server = Daemon(self.kind, self.binary, self.temp, log, f"v{number}",
+                            size=self.size, etcd=url)
+            self.servers.append(self.stack.enter_context(stopped(server)))
+        if self.servers:
+            self.options = [f"--vineyard-ipc-socket={self.servers[0].ipc}",
+                            f"--vineyard-endpoint={self.servers[0].endpoint}"]
+
+    def before(self) -> None:
+        """The part that needs a quiet machine."""
+        if self.quiet:
+            began = time.monotonic()
+            self.pytest([QUIET], self.options)
+            self.seconds += time.monotonic() - began
+
+    def run(self) -> Results:
+        """All of it; the results, with the group's name before all but the first group's."""
+        began = time.monotonic()
+        results = self.body()
+        self.seconds += time.monotonic() - began
+        if self.name == "local":
+            return results
+        return {f"{self.name}: {name}": result for name, result in results.items()}
+
+    def body(self) -> Results:
+        """Runs the tests; what before() recorded is not run again."""
+        return self.pytest(self.tests, self.options)
+
+    def pytest(self, tests: list, options: list, watched: list[Process] | None = None,
+               record: str = "record") -> Results:
+        """Runs tests, in a fresh session after each that crashes or hangs."""
+        path = self.temp / f"{record}.jsonl"
+        env = {name: value for name, value in os.environ.items()
+               if not name.startswith(("VINEYARD_", "PYTEST_", "PYTHON"))}
+        env |= {"PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(self.temp),
+                "PYTHONPATH": f"{self.root}:{HERE}" if self.root != self.site else str(HERE),
+                "V6D_INTEROP_RECORD": str(path)} | self.extra_env
+        command = [self.python, "-m", "pytest", "-c", self.temp / "empty.ini",
+                   "--rootdir", self.root, "-p", "no:cacheprovider", "-p", "recorder", "-q", "-ra",
+                   *options, *(self.root / test for test in tests)]
+        watched = self.servers if watched is None else watched
+        deadline = time.monotonic() + RUN_LIMIT
+        with open(self.output, "ab") as out:
+            while True:
+                code, cut = self.session(command, env, path, out, watched, deadline)
+                results = read_record(path)
+                running = [name for name, one in results.items() if one.outcome == "running"]
+                if not cut and not running:
+                    if code not in (0, 1) or not results:
+                        raise InteropError(f"pytest ended with {code}:\n{tail(self.output)}")
+                    return results
+                gone = [server for server in watched if server.ended() is not None]
+                reason = cut or f"the test process ended with {code}"
+                with open(path, "a", encoding="utf-8") as lines:
+                    for name in running:
+                        entry = {"id": name, "outcome": "hung" if cut and not gone else "crashed",
+                                 "reason": reason}
+                        lines.write(json.dumps(entry) + "\n")
+                if not running or gone or time.monotonic() > deadline:
+                    log = (gone[0] if gone else self).log
+                    print(f"{self.kind}, {self.name}: stopped early: {reason}; its log ends:\n"
+                          + tail(log), end="")
+                    return read_record(path)
+
+    def session(self, command: list, env: dict, record: Path, output, watched: list[Process],
+                deadline: float) -> tuple[int, str]:
+        """One pytest session. Returns its exit code, and why it was cut short, if it was."""
+        tests = subprocess.Popen(command, cwd=self.temp, env=env, stdin=subprocess.DEVNULL,
+                                 stdout=output, stderr=output, start_new_session=True)
+        moved, size = time.monotonic(), -1
+        try:
+            while tests.poll() is None:
+                if interrupted.wait(0.1):
+                    raise InteropError("interrupted")
+                now = time.monotonic()
+                if record.exists() and record.stat().st_size != size:
+                    moved, size = now, record.stat().st_size
+                for server in watched:
+                    if server.ended() is not None:
+                        return 0, f"the daemon ended with {server.ended()}"
+                if now > deadline:
+                    return 0, f"all tests took more than {RUN_LIMIT} s"
+                if now - moved > TEST_LIMIT:
+                    return 0, f"no end after {TEST_LIMIT} s"
+            return tests.returncode, ""
         finally:
-            shutil.rmtree(temp, ignore_errors=True)
-    totals = Counter(result.outcome for result in results.values())
-    counts = ", ".join(f"{count} {outcome}" for outcome, count in totals.most_common())
-    print(f"{kind}: {counts}, of {len(results)} tests, in {time.monotonic() - began:.0f} s",
-          flush=True)
+            with contextlib.suppress(ProcessLookupError):  # with what the tests forked
+                os.killpg(tests.pid, signal.SIGKILL)
+            tests.wait()
+
+
+class OnEtcd(Group):
+    """The same tests, one daemon with its metadata in etcd."""
+
+    name = "etcd"
+    etcd = True
+
+
+class ShortOnEtcd(OnEtcd):
+    """Without the test that takes most of the time: it compares bytes, and has no metadata."""
+
+    def start(self) -> None:
+        super().start()
+        self.options += ["--deselect", LARGE]
+
+
+class Distributed(Group):
+    """A cluster of as many daemons as the tests have clients."""
+
+    name = "distributed"
+    daemons = 4
+    size = "512Mi"  # test_connected_vineyardd_out_of_memory fills one
+    etcd = True
+    quiet = False
+    tests = [f"{DEPLOY}/test_distributed.py", f"{DEPLOY}/test_migration.py"]
+    deselected: tuple = ("--deselect", SLEEPS)
+
+    def start(self) -> None:
+        super().start()
+        self.options = [
+            "--vineyard-ipc-sockets=" + ",".join(str(server.ipc) for server in self.servers),
+            "--vineyard-endpoints=" + ",".join(server.endpoint for server in self.servers),
+            f"--vineyard-endpoint={self.servers[0].endpoint}", *self.deselected]
+
+
+class Sleeping(Distributed):
+    """The one of them that sleeps most of the time, in a cluster of its own."""
+
+    name = "sleeping"
+    tests = [SLEEPS]
+    deselected: tuple = ()
+
+
+class Failure(Group):
+    """Three daemons: objects and names of the first must outlive the two others."""
+
+    name = "failure"
+    daemons = 3
+    size = "64Mi"
+    etcd = True
+    quiet = False
+    file = f"{DEPLOY}/test_vineyardd_failure.py"
+
+    def part(self, test: str, server: int, when: str) -> Results:
+        """One test against one of the daemons, at a stage of the whole."""
+        options = [f"--vineyard-endpoint={self.servers[server].endpoint}"]
+        results = self.pytest([f"{self.file}::{test}"], options, [self.servers[server]], when)
+        return {f"{name} ({when})": result for name, result in results.items()}
+
+    def removed(self, server: int) -> bool:
+        """Waits until the others have removed one that was killed."""
+        deadline = time.monotonic() + DEATH_LIMIT
+        while self.server_etcd.get(f"vineyard/S0000000000000000/instances/i{server}/"):
+            if time.monotonic() > deadline:
+                return False
+            if interrupted.wait(0.5):
+                raise InteropError("interrupted")
+        return True
+
+    def body(self) -> Results:
+        results = self.part("test_put_meta_before_failure", 0, "put on the first of three")
+        for server, asked, words in ((2, 1, "on the second, the third"),
+                                     (1, 0, "on the first, the second")):
+            self.servers[server].kill()
+            results |= self.part("test_get_meta_after_failure", asked, f"{words} just killed")
+            gone = self.removed(server)
+            part = self.part("test_get_meta_after_failure", asked, f"{words} removed")
+            if not gone:
+                part = {name: Result("failed", f"not removed {DEATH_LIMIT} s after its death")
+                        for name in part}
+            results |= part
+        return results
+
+
+class Launch(Group):
+    """The package starts the daemon that it finds in itself, which may be v6d."""
+
+    name = "launch"
+    daemons = 0
+    quiet = False
+    tests = [f"{DEPLOY}/test_local.py", "launch_test.py"]
+
+    def start(self) -> None:
+        """Makes a copy of the package, of links, with another vineyardd."""
+        self.root = self.temp / "site"
+        for folder, _, names in os.walk(self.site / "vineyard"):
+            copy = self.root / Path(folder).relative_to(self.site)
+            copy.mkdir(parents=True)
+            for name in names:
+                (copy / name).symlink_to(Path(folder) / name)
+        for other in self.site.glob("vineyard[._]*"):
+            (self.root / other.name).symlink_to(other)
+        (self.root / "launch_test.py").symlink_to(HERE / "launch_test.py")
+        found = self.root / "vineyard/bdist/vineyardd"
+        found.unlink()
+        found.symlink_to(self.binary)
+        self.extra_env = {"PATH": f"{found.parent}:{ETCD.parent}:{os.environ['PATH']}",
+                          "V6D_INTEROP_EXE": str(self.binary.resolve())}
+
+
+class Mixed(Group):
+    """v6d and vineyardd in one cluster: mixed/mixed.py. Its checks count as tests."""
+
+    name = "mixed"
+    daemons = 0
+    quiet = False
+    arguments: tuple = ()
+
+    def body(self) -> Results:
+        command = [self.python, "-W", "ignore", HERE / "mixed/mixed.py", "--v6d", self.binary,
+                   *self.arguments]
+        output = WORK / "mixed.txt"
+        with open(output, "wb") as out, open(WORK / "mixed.stderr.txt", "wb") as errors:
+            checks = subprocess.Popen(command, cwd=self.temp, stdin=subprocess.DEVNULL, stdout=out,
+                                      stderr=errors, env=os.environ | {"TMPDIR": str(self.temp)})
+            deadline = time.monotonic() + RUN_LIMIT
+            while checks.poll() is None and time.monotonic() < deadline:
+                if interrupted.wait(0.1):
+                    break
+            if checks.poll() is None:
+                checks.terminate()  # it ends its daemons
+                checks.wait()
+        results: Results = {}
+        for line in output.read_text(encoding="utf-8").splitlines():
+            print(f"  {line}", flush=True)
+            word, _, what = line.partition(" ")
+            if word == "ok":
+                results[what] = Result("passed")
+            elif word == "FAIL":
+                what, _, reason = what.partition(": line ")
+                results[what] = Result("failed", f"line {reason}")
+        if checks.returncode not in (0, 1):
+            results["all of it"] = Result("crashed", f"mixed.py ended with {checks.returncode}; "
+                                          + tail(WORK / "mixed.stderr.txt", 5))
+        return results
+
+
+class ShortMixed(Mixed):
+    """Without what takes 40 s."""
+
+    arguments = ("--short",)
+
+
+GROUPS = {group.name: group for group in (Group, OnEtcd, Distributed, Sleeping, Failure,
+                                        Launch)}
+
+
+def run(kind: str, v6d: Path, chosen: list | None = None) -> Results:
+    """Starts the daemons, runs the tests against them, stops them, prints the totals."""
+    python, site = make_venv()
+    results: Results = {}
+    began = time.monotonic()
+    with only_run(), contextlib.ExitStack() as stack:
+        groups = []
+        for group in chosen or GROUPS.values():
+            groups.append(stack.enter_context(group(kind, v6d, python, site)))
+            groups[-1].before()
+        with ThreadPoolExecutor(len(groups)) as pool:
+            try:
+                for group, future in [(one, pool.submit(one.run)) for one in groups]:
+                    part = future.result()
+                    results.update(part)
+                    print(f"{kind}, {group.name}: {totals(part)}, in {group.seconds:.0f} s",
+                          flush=True)
+            except BaseException:
+                interrupted.set()
+                raise
+    print(f"{kind}: {totals(results)}, in {time.monotonic() - began:.0f} s", flush=True)
     return results
+
+
+def totals(results: Results) -> str:
+    """How many tests ended how."""
+    outcomes = Counter(result.outcome for result in results.values())
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
+    return f"{counts}, of {len(results)} tests"
 
 
 def write_junit(results: Results, path: Path) -> None:
@@ -268,11 +458,12 @@ def main() -> int:
     """The command line; 0 when no test failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--daemon", choices=("v6d", "vineyardd"), required=True)
+    parser.add_argument("--group", choices=GROUPS, action="append", help="default: all")
     parser.add_argument("--v6d", type=Path, default=HERE.parent / "bin/v6d", metavar="BINARY")
     parser.add_argument("--junit", type=Path, metavar="OUT.xml")
     parser.add_argument("--json", type=Path, metavar="OUT.json")
     args = parser.parse_args()
-    results = run(args.daemon, args.v6d.resolve())
+    results = run(args.daemon, args.v6d.resolve(), [GROUPS[name] for name in args.group or GROUPS])
     if args.junit:
         write_junit(results, args.junit)
     if args.json:

@@ -60,7 +60,9 @@ func runScripts(t *testing.T, dir string, daemon func(*testscript.TestScript) *e
 			sock := filepath.Join(dir, "s")
 			e.Setenv("SOCK", sock)
 			e.Setenv("V6D_SOCKET", sock)
-			e.Setenv("PORT", strconv.Itoa(freePort(t)))
+			for _, name := range []string{"PORT", "PORT2", "PORT3"} {
+				e.Setenv(name, strconv.Itoa(freePort(t)))
+			}
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // a second for each of hundreds of processes otherwise
 			e.Setenv("XDG_CONFIG_HOME", filepath.Join(dir, "config"))
 			return nil

@@ -422,15 +422,6 @@ func (c *Cluster) bury(ctx context.Context, dead neighbour) error {
 // objects that were, or -1 if the conditions do not hold. Called with the
 // cluster's lock held.
 func (c *Cluster) remove(ctx context.Context, number object.InstanceID, conditions []Condition) (int, error) {
-	limited, cancel := context.WithTimeout(ctx, commitTimeout)
-	defer cancel()
-	at, ok, err := c.b.Commit(limited, conditions, []Change{DeleteAll(instanceKey(number)), DeleteAll(keySignatures + number.String() + "/")})
-	if err != nil {
-		return 0, unavailable(err)
-	}
-	if !ok {
-		return -1, nil
-	}
 	t := c.t
 	t.mu.Lock()
 	var ids []object.ID
@@ -448,9 +439,19 @@ func (c *Cluster) remove(ctx context.Context, number object.InstanceID, conditio
 		// What another instance has as well is not missed by those that refer to it.
 		d.visit(id, DeleteOptions{Force: !d.hasEquivalent(t.objects[id])})
 	}
-	changes := d.changes()
+	changes := append(d.changes(), DeleteAll(keySignatures+number.String()+"/"))
 	t.mu.Unlock()
-	if at, err = c.commitAll(ctx, changes); err != nil {
+	limited, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	_, ok, err := c.b.Commit(limited, conditions, []Change{DeleteAll(instanceKey(number))})
+	if err != nil {
+		return 0, unavailable(err)
+	}
+	if !ok {
+		return -1, nil
+	}
+	at, err := c.commitAll(ctx, changes)
+	if err != nil {
 		return 0, err
 	}
 	if number == c.Number() {

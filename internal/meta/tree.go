@@ -152,7 +152,7 @@ func (t *Tree) Sync(ctx context.Context) error {
 }
 
 // SyncFor is Sync, unless none of the ids can have changed elsewhere: blobs and
-// transient objects live here only.
+// transient objects live here only. Clients sync by asking for no object.
 func (t *Tree) SyncFor(ctx context.Context, ids []object.ID) error {
 	if t.cluster == nil || !t.cluster.shared {
 		return nil
@@ -161,7 +161,7 @@ func (t *Tree) SyncFor(ctx context.Context, ids []object.ID) error {
 	elsewhere := false
 	for _, id := range ids {
 		e := t.objects[id]
-		elsewhere = elsewhere || !id.IsBlob() && (e == nil || !e.transient || e.global)
+		elsewhere = elsewhere || id == object.InvalidID || !id.IsBlob() && (e == nil || !e.transient || e.global)
 	}
 	t.mu.RUnlock()
 	if !elsewhere {

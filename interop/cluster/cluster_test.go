@@ -25,6 +25,9 @@ type cluster struct {
 	nodes []*node
 }
 
+// noOptions are those of an etcd that needs none.
+var noOptions testserver.EtcdOptions
+
 // hosts makes a cluster without nodes: etcd runs on the hub.
 func hosts(t testing.TB, n int, o testserver.EtcdOptions) *cluster {
 	t.Helper()
@@ -36,7 +39,7 @@ func hosts(t testing.TB, n int, o testserver.EtcdOptions) *cluster {
 // form makes a cluster of n nodes that run, with the numbers 0 to n-1.
 func form(t testing.TB, n int) *cluster {
 	t.Helper()
-	return formOn(t, n, testserver.EtcdOptions{})
+	return formOn(t, n, noOptions)
 }
 
 func formOn(t testing.TB, n int, o testserver.EtcdOptions) *cluster {

@@ -13,6 +13,7 @@
 // Environment:
 //
 //	V6D_BIN            binary to test; otherwise one is built from the checkout
+//	V6D_CLUSTER_KNOWN  run the tests that are known to fail, too
 //	V6D_SLOW           run the tests that take more than a minute
 //	V6D_CHAOS_SECONDS  how long chaos lasts; without it there is none
 //	V6D_CHAOS_SEED     seed of what is drawn; without one it is drawn, and always printed
@@ -81,6 +82,15 @@ func envNumber(name string, fallback uint64) uint64 {
 		return n
 	}
 	return fallback
+}
+
+// known skips a test that fails because of a fault of the daemon that is known.
+// Who mends it takes the call out.
+func known(t *testing.T, fault string) {
+	t.Helper()
+	if os.Getenv("V6D_CLUSTER_KNOWN") == "" {
+		t.Skipf("known fault of the daemon, V6D_CLUSTER_KNOWN=1 shows it: %s", fault)
+	}
 }
 
 // within polls until cond returns nil, and returns its last error after limit.

@@ -218,7 +218,7 @@ func (n *node) dial() *client.Client {
 
 // do calls f with a client of its own, by the socket.
 func (n *node) do(f func(context.Context, *client.Client) error) error {
-	limited, cancel := context.WithTimeout(ctx, patience)
+	limited, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
 	c, err := client.Dial(limited, client.Options{Socket: n.socket})
 	if err != nil {
@@ -262,9 +262,11 @@ func (n *node) status() (st server.Status, err error) {
 	return st, err
 }
 
-// balanced tells what is wrong with the books of a node that nobody uses: every
-// byte of the pool is accounted for, and nobody waits.
-func (n *node) balanced() error {
+// balanced tells what is wrong with the books of a node that nobody uses, two
+// seconds later still: every byte of the pool is accounted for, and nobody waits.
+func (n *node) balanced() error { return within(2*time.Second, n.even) }
+
+func (n *node) even() error {
 	st, err := n.status()
 	if err != nil {
 		return err
@@ -380,6 +382,22 @@ func (e *etcdStore) compact() error {
 		e.ask("/v3/kv/compaction", map[string]any{"revision": strconv.FormatInt(rev, 10), "physical": true}, nil),
 		e.ask("/v3/maintenance/defragment", map[string]any{}, nil),
 	)
+}
+
+// disarm ends the alarms of an etcd that has space again.
+func (e *etcdStore) disarm() error {
+	var r struct {
+		Alarms []struct{ MemberID, Alarm string }
+	}
+	if err := e.ask("/v3/maintenance/alarm", map[string]any{"action": "GET"}, &r); err != nil {
+		return err
+	}
+	for _, a := range r.Alarms {
+		if err := e.ask("/v3/maintenance/alarm", map[string]any{"action": "DEACTIVATE", "alarm": a.Alarm, "memberID": a.MemberID}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // of filters keys that concern an instance: its own, its signatures, the objects

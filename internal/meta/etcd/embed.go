@@ -13,6 +13,8 @@ import (
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc"
+	"go.etcd.io/etcd/server/v3/proxy/grpcproxy/adapter"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
@@ -53,7 +55,8 @@ func Embed(ctx context.Context, e EmbedOptions, o Options) (*Backend, error) {
 		member.abort()
 		return nil, fmt.Errorf("the embedded etcd member %s found no quorum of %s: %w", cfg.Name, cfg.InitialCluster, context.Cause(ctx))
 	}
-	return newBackend(v3client.New(server.Server), o, "the embedded member "+cfg.Name, member), nil
+	watcher := adapter.WatchServerToWatchClient(v3rpc.NewWatchServer(server.Server))
+	return newBackend(v3client.New(server.Server), watcher, o, "the embedded member "+cfg.Name, member), nil
 }
 
 func (e EmbedOptions) config() (*embed.Config, error) {
@@ -95,15 +98,26 @@ type member struct {
 	relay  *zapToSlog
 }
 
+// Close stops the member. Other nodes that are connected get a moment to hang up.
 func (m *member) Close() error {
 	m.relay.closing.Store(true)
-	m.server.Close()
+	done := make(chan struct{})
+	go func() {
+		m.server.Close()
+		close(done)
+	}()
 	select {
-	case <-m.server.Server.StopNotify():
-	case <-time.After(10 * time.Second):
+	case <-done:
+		return nil
+	case <-time.After(2 * time.Second):
+		m.server.Server.HardStop()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-time.After(8 * time.Second):
 		return errors.New("the embedded etcd does not stop")
 	}
-	return nil
 }
 
 // abort ends a member that has never been ready: Close would wait for that. What

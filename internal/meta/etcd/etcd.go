@@ -22,7 +22,7 @@ import (
 	"sync"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
@@ -51,16 +51,18 @@ const leaseTTL = 10
 
 // Backend is a meta.Backend on etcd.
 type Backend struct {
-	client *clientv3.Client
-	base   string // <prefix>/S<session>
-	server io.Closer
-	where  string        // for people
-	turn   chan struct{} // holds a token while this process holds the cluster's lock, or wants it
+	client  *clientv3.Client
+	watcher pb.WatchClient
+	base    string // <prefix>/S<session>
+	server  io.Closer
+	where   string        // for people
+	turn    chan struct{} // holds a token while this process holds the cluster's lock, or wants it
 
-	mu    sync.Mutex
-	mine  string                          // the key of the cluster's lock while it is held; guarded by mu
-	lease *concurrency.Session            // of the cluster's lock; nil until it is needed; guarded by mu
-	held  map[string]*concurrency.Session // of other locks, by full key; guarded by mu
+	mu      sync.Mutex
+	mine    string                          // the key of the cluster's lock while it is held; guarded by mu
+	streams map[*stream]struct{}            // watches under way; guarded by mu
+	lease   *concurrency.Session            // of the cluster's lock; nil until it is needed; guarded by mu
+	held    map[string]*concurrency.Session // of other locks, by full key; guarded by mu
 }
 
 var _ meta.Backend = (*Backend)(nil)
@@ -73,16 +75,16 @@ func Open(o Options) (*Backend, error) {
 		DialTimeout: 3 * time.Second, DialKeepAliveTime: 5 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
 		MaxCallSendMsgSize: math.MaxInt32, Logger: zap.NewNop(),
 	})
-	b := newBackend(client, o, strings.Join(o.Endpoints, ", "), nil)
+	where := strings.Join(o.Endpoints, ", ")
 	if err != nil {
-		return nil, b.explain(err)
+		return nil, (&Backend{where: where, base: o.Prefix}).explain(err)
 	}
-	return b, nil
+	return newBackend(client, pb.NewWatchClient(client.ActiveConnection()), o, where, nil), nil
 }
 
-func newBackend(client *clientv3.Client, o Options, where string, server io.Closer) *Backend {
+func newBackend(client *clientv3.Client, watcher pb.WatchClient, o Options, where string, server io.Closer) *Backend {
 	return &Backend{
-		client: client, base: o.Prefix + "/" + o.Session.String(), server: server, where: where,
+		client: client, watcher: watcher, streams: map[*stream]struct{}{}, base: o.Prefix + "/" + o.Session.String(), server: server, where: where,
 		held: map[string]*concurrency.Session{}, turn: make(chan struct{}, 1),
 	}
 }
@@ -135,47 +137,6 @@ func (b *Backend) Head(ctx context.Context) (meta.Position, error) {
 		return meta.Position{}, b.explain(err)
 	}
 	return position(r.Header.ClusterId, r.Header.Revision), nil
-}
-
-// Watch implements meta.Backend. The client resumes by itself after a broken
-// connection; without a leader the watch ends.
-func (b *Backend) Watch(ctx context.Context, after int64, apply func(meta.Batch)) error {
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
-	defer cancel()
-	for r := range b.client.Watch(ctx, b.base+"/", clientv3.WithPrefix(), clientv3.WithRev(after+1)) {
-		if r.CompactRevision > 0 {
-			return meta.ErrCompacted
-		}
-		if err := r.Err(); err != nil {
-			return b.explain(err)
-		}
-		for events := r.Events; len(events) > 0; {
-			rev := events[0].Kv.ModRevision
-			n := 0
-			for n < len(events) && events[n].Kv.ModRevision == rev {
-				n++
-			}
-			batch := meta.Batch{Revision: rev, Changes: make([]meta.Change, n)}
-			for i, e := range events[:n] {
-				batch.Changes[i] = meta.Change{Key: b.relative(e.Kv.Key), Value: e.Kv.Value, Delete: e.Type == mvccpb.DELETE}
-			}
-			apply(batch)
-			events = events[n:]
-		}
-		if r.IsProgressNotify() {
-			apply(meta.Batch{Revision: r.Header.Revision})
-		}
-	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return b.explain(errors.New("the watch ended"))
-}
-
-// Progress implements meta.Backend.
-func (b *Backend) Progress(ctx context.Context) error {
-	// The same metadata as the watch has: it tells which stream is meant.
-	return b.explain(b.client.RequestProgress(clientv3.WithRequireLeader(ctx)))
 }
 
 // Commit implements meta.Backend.
@@ -251,7 +212,16 @@ func (b *Backend) Lock(ctx context.Context, key string) (full string, err error)
 		return "", b.explain(err)
 	}
 	m := concurrency.NewMutex(s, b.base+key)
-	if err := m.Lock(ctx); err != nil {
+	locked := make(chan error, 1)
+	// When it fails it gives its key back for as long as that takes: the end of the
+	// lease does the same, and is not waited for.
+	go func() { locked <- m.Lock(ctx) }()
+	select {
+	case err = <-locked:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	if err != nil {
 		b.endSession(s)
 		return "", b.explain(err)
 	}
