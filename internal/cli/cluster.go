@@ -83,8 +83,15 @@ type instanceRow struct {
 }
 
 var instanceColumns = []output.Column{
-	{Name: "INSTANCE"}, {Name: "HOST", Cut: true}, {Name: "REMOTE"}, {Name: "USED"}, {Name: "POOL"}, {Name: "OBJECTS"},
-	{Name: "HEARTBEAT"}, {Name: "STATE"}, {Name: "SOCKET", Wide: true},
+	{Name: "INSTANCE"},
+	{Name: "HOST", Cut: true},
+	{Name: "REMOTE"},
+	{Name: "USED"},
+	{Name: "POOL"},
+	{Name: "OBJECTS"},
+	{Name: "HEARTBEAT"},
+	{Name: "STATE"},
+	{Name: "SOCKET", Wide: true},
 }
 
 func (r *instanceRow) cells() []output.Cell {
@@ -161,7 +168,7 @@ func (r *instanceRow) ask(ctx context.Context, d *deps, probe time.Duration) {
 	if err != nil {
 		return
 	}
-	defer peer.Close()
+	defer func() { _ = peer.Close() }()
 	st, err := peer.InstanceStatus(ctx)
 	switch {
 	case err != nil:
@@ -303,7 +310,7 @@ func (d *deps) elsewhere(ctx context.Context, c *client.Client, id client.ID) st
 	if err != nil {
 		return ""
 	}
-	defer peer.Close()
+	defer func() { _ = peer.Close() }()
 	if known, err := peer.Exists(ctx, id); err != nil || !known {
 		return ""
 	}

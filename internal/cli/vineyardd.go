@@ -118,7 +118,7 @@ func parseVineyardd(args []string) (*vineyarddOptions, error) {
 	f.IntVar(&cfg.StreamThreshold, "stream-threshold", cfg.StreamThreshold, "")
 	f.BoolVar(&o.version, "version", false, "")
 	help := f.BoolP("help", "h", false, "")
-	f.BoolVar(help, "helpfull", false, "")
+	f.BoolVar(help, "helpfull", false, "") //nolint:misspell // gflags has it so
 	f.BoolVar(help, "helpshort", false, "")
 	for _, name := range unusedBools {
 		f.Bool(name, false, "")

@@ -123,7 +123,7 @@ func (s *Server) explainMeta(err error) error {
 	}
 	// That time ran out here is no matter of the command line's --timeout.
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("no answer within %v (--meta-timeout): %v", s.cfg.MetaTimeout, err)
+		err = fmt.Errorf("no answer within %v (--meta-timeout): %s", s.cfg.MetaTimeout, err.Error())
 	}
 	hint := "is etcd running at --etcd-endpoints? `v6d serve` alone needs none, `--meta embed` brings its own"
 	if s.cfg.Meta == "embed" {

@@ -84,15 +84,6 @@ func envNumber(name string, fallback uint64) uint64 {
 	return fallback
 }
 
-// known skips a test that fails because of a fault of the daemon that is known.
-// Who mends it takes the call out.
-func known(t *testing.T, fault string) {
-	t.Helper()
-	if os.Getenv("V6D_CLUSTER_KNOWN") == "" {
-		t.Skipf("known fault of the daemon, V6D_CLUSTER_KNOWN=1 shows it: %s", fault)
-	}
-}
-
 // within polls until cond returns nil, and returns its last error after limit.
 func within(limit time.Duration, cond func() error) error {
 	var err error
