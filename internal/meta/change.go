@@ -99,6 +99,9 @@ func (p *plan) publish(t *Tree, e *entry) error {
 		return err
 	}
 	p.changes = append(p.changes, Put(dataKey(e.id), value))
+	if e.name != "" {
+		p.changes = append(p.changes, Put(fieldKey(e.id, "__name"), appendValue(nil, e.name)))
+	}
 	p.ids = append(p.ids, e.id)
 	return nil
 }

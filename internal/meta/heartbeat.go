@@ -258,9 +258,6 @@ func (c *Cluster) mend(ctx context.Context) error {
 				p.sign(t, e) // members of others, and shallow copies, have no signature in the store
 			}
 			changes = append(changes, p.changes...)
-			if e.name != "" {
-				changes = append(changes, Put(fieldKey(id, "__name"), appendValue(nil, e.name)))
-			}
 			for _, n := range t.former {
 				changes = append(changes, Delete(signatureKey(n, e.sig)))
 			}

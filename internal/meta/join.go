@@ -292,6 +292,9 @@ func (c *Cluster) reconcile(s *storeState, at Position, lost, wiped bool) {
 	for _, id := range s.order {
 		if have := t.objects[id]; have != nil {
 			ops = append(ops, t.refresh(have, s.objects[id])...)
+			if _, named := s.objects[id]["__name"]; !named && !have.foreign && have.name != "" && !c.again[id] {
+				ops = append(ops, op{kind: opTitle, id: id}) // it was taken away while we were
+			}
 			continue
 		}
 		e, err := t.decodeParts(id, s.objects[id])

@@ -123,8 +123,8 @@ func appendLink(b []byte, name, typename string, at string) []byte {
 	return wirejson.AppendString(b, "l"+name+"."+typename+at)
 }
 
-// encodeObject writes an object as the shared store has it. Called with mu held
-// for reading.
+// encodeObject writes an object as the shared store has it, less the name that it
+// shows: that can go, and has a key of its own. Called with mu held for reading.
 func (t *Tree) encodeObject(e *entry) ([]byte, error) {
 	b := make([]byte, 0, len(e.plain)+256)
 	b = append(b, `{"typename":`...)
@@ -140,10 +140,6 @@ func (t *Tree) encodeObject(e *entry) ([]byte, error) {
 	}
 	b = append(b, `,"__timestamp":`...)
 	b = strconv.AppendInt(b, e.timestamp, 10)
-	if e.name != "" {
-		b = append(b, `,"__name":`...)
-		b = appendValue(b, e.name)
-	}
 	if len(e.labels) > 0 {
 		b = append(b, `,"__labels":`...)
 		b = appendStored(b, e.labels)

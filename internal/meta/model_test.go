@@ -89,15 +89,17 @@ func (m *model) resolve(l link) *thing {
 	if o := m.objs[m.sigs[l.sig][m.own]]; o != nil {
 		return o
 	}
-	if o := m.objs[l.id]; o != nil {
-		return o
-	}
-	for _, id := range m.sigs[l.sig] {
-		if o := m.objs[id]; o != nil {
-			return o
+	var first *thing
+	key := ""
+	for inst, id := range m.sigs[l.sig] {
+		if o := m.objs[id]; o != nil && (first == nil || fmt.Sprint(inst) < key) {
+			first, key = o, fmt.Sprint(inst)
 		}
 	}
-	return nil
+	if first == nil {
+		return m.objs[l.id]
+	}
+	return first
 }
 
 func num[T int64 | uint64 | int](n T) json.Number { return json.Number(fmt.Sprint(n)) }

@@ -324,9 +324,8 @@ func (t *Tree) equivalents(m member) (list []*entry) {
 }
 
 // resolve finds the object that a member link points at: of a signature this
-// instance's equivalent, or else the one that the global object was made of, or
-// else that of the first instance, in the order of their keys. Called with mu
-// held.
+// instance's equivalent, or else that of the first instance in the order of their
+// keys, so that all nodes find the same. Called with mu held.
 func (t *Tree) resolve(m member) *entry {
 	if m.sig == 0 {
 		return t.objects[m.id]
@@ -335,15 +334,15 @@ func (t *Tree) resolve(m member) *entry {
 	if e := t.objects[by[t.opts.Instance]]; e != nil {
 		return e
 	}
-	if e := t.objects[m.id]; e != nil {
-		return e
-	}
 	var first *entry
 	firstKey := ""
 	for inst, id := range by {
 		if e := t.objects[id]; e != nil && (first == nil || inst.String() < firstKey) {
 			first, firstKey = e, inst.String()
 		}
+	}
+	if first == nil {
+		return t.objects[m.id]
 	}
 	return first
 }
