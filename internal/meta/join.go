@@ -327,7 +327,7 @@ func (c *Cluster) reconcile(s *storeState, at Position, lost, wiped bool) {
 	ops = ops[:0]
 	for name, id := range t.names {
 		if _, stored := s.names[name]; !stored && !c.again[id] {
-			ops = append(ops, op{kind: opUnname, name: name})
+			ops = append(ops, op{kind: opUnname, name: name, elsewhere: true})
 		}
 	}
 	for name, id := range s.names {

@@ -38,7 +38,7 @@ type op struct {
 	inst   object.InstanceID
 	to     object.InstanceID // of opRenumber: the new number
 
-	elsewhere bool // a name that another instance gave: its key says what the object shows
+	elsewhere bool // a name that another instance gave or took: a key of its own says what the object shows
 }
 
 // recOps is the journal record of a list of ops of one session that belong
@@ -138,7 +138,7 @@ func (t *Tree) apply(ops []op) {
 			id := t.names[o.name]
 			delete(t.names, o.name)
 			if e := t.objects[id]; e != nil {
-				if e.name == escapeName(o.name) {
+				if e.name == escapeName(o.name) && !o.elsewhere {
 					e.name = ""
 				}
 				t.tell(Unnamed, e, o.name)

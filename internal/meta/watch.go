@@ -152,7 +152,7 @@ func (c *Cluster) applyObjects(each func(placeKind, bool, func(place, []byte))) 
 	ops = ops[:0]
 	each(placeName, true, func(p place, _ []byte) {
 		if id, ok := t.names[p.name]; ok && !c.held[id] {
-			ops = append(ops, op{kind: opUnname, name: p.name})
+			ops = append(ops, op{kind: opUnname, name: p.name, elsewhere: true})
 		}
 	})
 	t.follow(ops)
