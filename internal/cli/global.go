@@ -28,7 +28,8 @@ func newGlobal(d *deps) *cobra.Command {
 		Long: `A global object joins objects of several instances: their data stay where they are.
 Each instance sees all members; the data of its own it can map, the others show where
 they are.`,
-		Example: "  v6d global create --type vineyard::GlobalTensor ID ID",
+		Example: `  v6d global create --type vineyard::GlobalTensor ID ID
+  v6d global create --type demo::Pair first_=ID second_=ID --name pair`,
 	}
 	var o globalCreateOptions
 	create := &cobra.Command{

@@ -25,7 +25,7 @@ code. In a cluster one command runs at a time, on whichever node. The lock is fr
 again when this process, its daemon or its host dies; of the latter two after ten
 seconds.`,
 		Example: `  v6d lock nightly -- ./rebuild-index.sh
-  v6d lock --wait 5s nightly -- ./rebuild-index.sh || echo "somebody else is at it"`,
+  v6d lock --within 5s nightly -- ./rebuild-index.sh || echo "somebody else is at it"`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			return d.withClient(c.Context(), func(ctx context.Context, c *client.Client) error {
@@ -33,7 +33,7 @@ seconds.`,
 			})
 		},
 	}
-	c.Flags().DurationVar(&wait, "wait", 0, "give up when the lock is not free after this time (exit code 7); 0 waits for ever")
+	c.Flags().DurationVar(&wait, "within", 0, "give up when the lock is not free after this time (exit code 7); 0 waits for ever")
 	return c
 }
 

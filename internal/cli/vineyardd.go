@@ -48,7 +48,8 @@ As there, metadata lie in etcd at --etcd_endpoint unless --meta local is given. 
 nobody answers at an endpoint of this machine, v6d starts its own etcd there.
 Flags that v6d has no use for (the allocator, RDMA, spilling, CRDs, logging to
 files) are accepted, and named in the log when they were given.`,
-		Example:            "  v6d vineyardd --socket /tmp/v.sock --meta local --size 4Gi",
+		Example: `  v6d vineyardd --socket /tmp/v.sock --meta local --size 4Gi
+  v6d vineyardd -etcd_endpoint=http://10.0.0.1:2379 -rpc_socket_port=9601`,
 		DisableFlagParsing: true,
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {

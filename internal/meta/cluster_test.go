@@ -39,6 +39,7 @@ type node struct {
 	tree  *Tree
 	blobs *blobSet
 	saved atomic.Pointer[Saved]
+	jump  atomic.Int64 // by how much the node's wall clock is wrong, in nanoseconds
 }
 
 // blobSet is fakeBlobs for several goroutines.
@@ -140,6 +141,7 @@ func newNode(t testing.TB, b Backend, hostID uint64, earlier *node) *node {
 	n := &node{blobs: &blobSet{all: fakeBlobs{}}}
 	n.tree = New(Options{IDs: object.NewGenerator(0), Blobs: n.blobs, Free: n.blobs.drop, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	o := ClusterOptions{
+		Now:    func() time.Time { return time.Now().Add(time.Duration(n.jump.Load())) },
 		HostID: hostID, Self: func() Instance { return Instance{Hostname: "h", RPCEndpoint: "h:1", IPCSocket: "/s"} },
 		Acknowledged: func(s Saved) { n.saved.Store(&s) },
 	}
@@ -540,6 +542,34 @@ func TestOvertaken(t *testing.T) {
 		}
 		if left := keysOf(hub, "/signatures/"); len(left) != 4 {
 			t.Errorf("signatures: %v", left)
+		}
+	})
+}
+
+// TestClockJumps: a wall clock that jumps by an hour, either way, makes nobody dead
+// and no deletion doubtful; the dead are found all the same.
+func TestClockJumps(t *testing.T) {
+	inCluster(t, func(t *testing.T, _ *Local, a, b *node, awayB *atomic.Bool) {
+		x, y := a.put(t, "t::A"), b.put(t, "t::A")
+		a.persist(t, x)
+		b.persist(t, y)
+		for _, jump := range []time.Duration{time.Hour, -time.Hour, 0} {
+			b.jump.Store(int64(jump))
+			a.jump.Store(int64(-jump))
+			time.Sleep(50 * time.Second)
+			if len(a.Instances()) != 2 || a.seen(t, y) == "" || b.seen(t, x) == "" {
+				t.Fatalf("after a jump of %v: %d instances", jump, len(a.Instances()))
+			}
+		}
+		a.remove(t, DeleteOptions{}, y)
+		if b.seen(t, y) != "" || b.blobs.len() > 0 {
+			t.Error("a deletion is held")
+		}
+		b.jump.Store(int64(time.Hour))
+		awayB.Store(true)
+		time.Sleep(55 * time.Second)
+		if len(a.Instances()) != 1 {
+			t.Errorf("%d instances, one of them dead", len(a.Instances()))
 		}
 	})
 }
