@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -72,6 +73,11 @@ func child(role string) int {
 	if run == nil {
 		fmt.Fprintf(os.Stderr, "no such client: %s\n", role)
 		return 2
+	}
+	if role != "crowd" {
+		// What a client has at its point must last until it is killed: a collected
+		// connection is a closed one.
+		debug.SetGCPercent(-1)
 	}
 	err := run(w, func() { os.Stdout.WriteString("at the point\n") })
 	if err != nil {
