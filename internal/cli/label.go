@@ -31,7 +31,7 @@ func newLabel(d *deps) *cobra.Command {
 			}
 			return d.withObject(c.Context(), args[0], func(ctx context.Context, c *client.Client, m *client.Meta) error {
 				if len(labels) > 0 {
-					return c.Label(ctx, m.ID, labels)
+					return d.retried(ctx, func() error { return c.Label(ctx, m.ID, labels) })
 				}
 				return p.Item(m.ID.String(), nonNilMap(m.Labels), func(w io.Writer) error {
 					for _, kv := range strings.Split(labelText(m.Labels), ",") {

@@ -51,10 +51,12 @@ func newNameSet(d *deps) *cobra.Command {
 						return status.Errorf(status.ObjectExists, "name %q points at %s already", args[1], old).WithHint("use --replace to point it elsewhere")
 					}
 				}
-				if err := c.Persist(ctx, id); err != nil {
-					return err
-				}
-				return c.PutName(ctx, id, args[1])
+				return d.retried(ctx, func() error {
+					if err := c.Persist(ctx, id); err != nil {
+						return err
+					}
+					return c.PutName(ctx, id, args[1])
+				})
 			})
 		},
 	}

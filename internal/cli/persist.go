@@ -2,10 +2,12 @@ package cli
 
 import (
 	"context"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/v6d-go/v6d/client"
+	"github.com/v6d-go/v6d/internal/status"
 )
 
 func newPersist(d *deps) *cobra.Command {
@@ -14,7 +16,8 @@ func newPersist(d *deps) *cobra.Command {
 		Short:   "Make objects visible to the whole cluster",
 		GroupID: "objects",
 		Long: `Make objects and their members visible to all instances of the cluster. Only
-persistent objects can have names. Their data stays where it is.`,
+persistent objects can have names. Their data stays where it is. While the metadata
+service is away this fails; with --timeout it is tried again until then.`,
 		Example: `  v6d persist o0051dd9f7a2c0002
   v6d put data.bin | xargs v6d persist`,
 		Args: cobra.MinimumNArgs(1),
@@ -25,9 +28,25 @@ persistent objects can have names. Their data stays where it is.`,
 					if err != nil {
 						return err
 					}
-					return c.Persist(ctx, id)
+					return d.retried(ctx, func() error { return c.Persist(ctx, id) })
 				})
 			})
 		},
+	}
+}
+
+// retried runs a change of what the cluster sees. With --timeout it is tried again
+// while the metadata service is away; without, the first failure is the answer.
+func (d *deps) retried(ctx context.Context, change func() error) error {
+	for {
+		err := change()
+		if d.global.Timeout <= 0 || status.Of(err) != status.EtcdError {
+			return err
+		}
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
 	}
 }
