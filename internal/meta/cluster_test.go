@@ -574,6 +574,28 @@ func TestClockJumps(t *testing.T) {
 	})
 }
 
+// TestCopyOutlivesSource: while a node is down, another one copies its object and
+// deletes the original: the copy needs the blob, which is still there.
+func TestCopyOutlivesSource(t *testing.T) {
+	inCluster(t, func(t *testing.T, hub *Local, a, b *node, awayB *atomic.Bool) {
+		x := b.put(t, "t::A")
+		b.persist(t, x)
+		time.Sleep(11 * time.Second)
+		awayB.Store(true)
+		_ = a.tree.Sync(t.Context())
+		copied, err := a.tree.ShallowCopy(t.Context(), x, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.remove(t, DeleteOptions{}, x)
+		again := newNode(t, hub, 200, b)
+		time.Sleep(time.Second)
+		if again.seen(t, copied) == "" || again.seen(t, copied) != a.seen(t, copied) || again.blobs.len() != 1 || again.seen(t, x) != "" {
+			t.Errorf("the copy is %q, %d blobs", again.seen(t, copied), again.blobs.len())
+		}
+	})
+}
+
 // TestForeignKeys: what makes no sense is left alone.
 func TestForeignKeys(t *testing.T) {
 	inCluster(t, func(t *testing.T, hub *Local, a, b *node, _ *atomic.Bool) {

@@ -286,7 +286,6 @@ func (c *Cluster) reconcile(s *storeState, at Position, lost, wiped bool) {
 		ops = append(ops, op{kind: opDelete, id: e.id}, op{kind: opPut, id: e.id, entry: e})
 	}
 	t.follow(ops)
-	t.discard(t.settle(gone))
 
 	ops = ops[:0]
 	for _, id := range s.order {
@@ -309,6 +308,7 @@ func (c *Cluster) reconcile(s *storeState, at Position, lost, wiped bool) {
 		}
 	}
 	t.follow(ops)
+	t.discard(t.settle(gone)) // now: a new shallow copy may need what a deleted object held
 
 	// Signatures: what the store says, and what own objects need.
 	own := map[object.Signature]map[object.InstanceID]object.ID{}
