@@ -218,7 +218,7 @@ func (c *Cluster) Sync(ctx context.Context) error {
 
 // headTimeout is how long the store has to tell its head before it counts as
 // unreachable.
-const headTimeout = 3 * time.Second
+const headTimeout = syncTimeout - 500*time.Millisecond
 
 func (c *Cluster) readHead(ctx context.Context) (Position, error) {
 	at, err := c.b.Head(ctx)

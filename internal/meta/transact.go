@@ -78,6 +78,10 @@ func (t *Tree) transact(ctx context.Context, make func() (*plan, error)) error {
 		switch {
 		case err != nil:
 			t.doubt(p)
+			if _, said := errors.AsType[*status.Error](err); !said {
+				c.fail(err) // others need not wait for the same
+				c.nudge()
+			}
 			return unavailable(err)
 		case ok:
 			return t.land(p, at.Revision)
