@@ -58,7 +58,8 @@ func (c *Cluster) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	lost := !known || s.hostID(number) != c.opts.HostID || at.Revision < c.opts.Saved.At.Revision
+	wiped := !known || at.Revision < c.opts.Saved.At.Revision
+	lost := wiped || s.hostID(number) != c.opts.HostID
 	t := c.t
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -68,7 +69,7 @@ func (c *Cluster) join(ctx context.Context) error {
 		t.follow([]op{{kind: opRenumber, inst: c.opts.Saved.Number, to: number}})
 	}
 	t.setInstance(number)
-	c.reconcile(s, at, lost, !known || at.Revision < c.opts.Saved.At.Revision)
+	c.reconcile(s, at, lost, wiped)
 	return nil
 }
 

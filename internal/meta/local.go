@@ -18,14 +18,13 @@ type Local struct {
 	name   string
 
 	mu      sync.Mutex
-	data    map[string][]byte       // guarded by mu, as all below
-	rev     int64                   // of the newest change
-	log     []Batch                 // the changes since compacted
-	compact int64                   // revisions up to this one are forgotten
-	locks   map[string]*localLock   // by user key
-	lease   uint64                  // of the last lock
-	moved   chan struct{}           // closed at the next change
-	Refuse  func(what string) error // makes calls fail, for tests; may be nil
+	data    map[string][]byte     // guarded by mu, as all below
+	rev     int64                 // of the newest change
+	log     []Batch               // the changes since compacted
+	compact int64                 // revisions up to this one are forgotten
+	locks   map[string]*localLock // by user key
+	lease   uint64                // of the last lock
+	moved   chan struct{}         // closed at the next change
 }
 
 type localLock struct {
@@ -50,18 +49,9 @@ func NewHub(name string) *Local {
 // Shared implements Backend.
 func (l *Local) Shared() bool { return l.shared }
 
-func (l *Local) refuse(ctx context.Context, what string) error {
-	if l.Refuse != nil {
-		if err := l.Refuse(what); err != nil {
-			return err
-		}
-	}
-	return ctx.Err()
-}
-
 // Load implements Backend.
 func (l *Local) Load(ctx context.Context) ([]Pair, Position, error) {
-	if err := l.refuse(ctx, "load"); err != nil {
+	if err := ctx.Err(); err != nil {
 		return nil, Position{}, err
 	}
 	l.mu.Lock()
@@ -76,7 +66,7 @@ func (l *Local) Load(ctx context.Context) ([]Pair, Position, error) {
 
 // Head implements Backend.
 func (l *Local) Head(ctx context.Context) (Position, error) {
-	if err := l.refuse(ctx, "head"); err != nil {
+	if err := ctx.Err(); err != nil {
 		return Position{}, err
 	}
 	l.mu.Lock()
@@ -87,7 +77,7 @@ func (l *Local) Head(ctx context.Context) (Position, error) {
 // Watch implements Backend.
 func (l *Local) Watch(ctx context.Context, after int64, apply func(Batch)) error {
 	for {
-		if err := l.refuse(ctx, "watch"); err != nil {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
 		l.mu.Lock()
@@ -123,7 +113,7 @@ func (*Local) Progress(context.Context) error { return nil }
 
 // Commit implements Backend.
 func (l *Local) Commit(ctx context.Context, conditions []Condition, changes []Change) (Position, bool, error) {
-	if err := l.refuse(ctx, "commit"); err != nil {
+	if err := ctx.Err(); err != nil {
 		return Position{}, false, err
 	}
 	l.mu.Lock()
@@ -157,15 +147,10 @@ func (l *Local) Commit(ctx context.Context, conditions []Condition, changes []Ch
 // step makes a revision of changes. Called with mu held.
 func (l *Local) step(done []Change) {
 	l.rev++
-	if l.shared {
-		l.log = append(l.log, Batch{l.rev, done})
-	} else {
-		// One watcher, which is never far behind.
-		l.log = append(l.log, Batch{l.rev, done})
-		if len(l.log) > 1024 {
-			l.log = slices.Clone(l.log[512:])
-			l.compact = l.log[0].Revision - 1
-		}
+	l.log = append(l.log, Batch{l.rev, done})
+	if !l.shared && len(l.log) > 1024 { // one watcher, which is never far behind
+		l.log = slices.Clone(l.log[512:])
+		l.compact = l.log[0].Revision - 1
 	}
 	close(l.moved)
 	l.moved = make(chan struct{})
@@ -208,7 +193,7 @@ func (l *Local) Wipe() {
 
 // Lock implements Backend.
 func (l *Local) Lock(ctx context.Context, key string) (string, error) {
-	if err := l.refuse(ctx, "lock"); err != nil {
+	if err := ctx.Err(); err != nil {
 		return "", err
 	}
 	for {

@@ -105,11 +105,13 @@ func (c *Cluster) applyObjects(each func(placeKind, bool, func(place, []byte))) 
 	}
 
 	var gone []object.ID
+	seen := map[object.ID]bool{}
 	each(placeData, true, func(p place, _ []byte) {
 		switch {
 		case p.field == "__name":
 			t.follow([]op{{kind: opTitle, id: p.id}})
-		case !slices.Contains(gone, p.id):
+		case !seen[p.id]:
+			seen[p.id] = true
 			gone = append(gone, p.id)
 		}
 	})

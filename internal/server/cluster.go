@@ -192,8 +192,8 @@ func (s *Server) advertised() string {
 	return net.JoinHostPort(host, port)
 }
 
-// checkAdvertised dials the advertised address once and warns when it leads
-// elsewhere: other hosts would wait in vain.
+// checkAdvertised dials the advertised address once and warns when nobody answers
+// there: other hosts would wait in vain.
 func (s *Server) checkAdvertised(ctx context.Context) {
 	addr := s.advertised()
 	if addr == "" {
