@@ -206,6 +206,54 @@ func (e *Etcd) do(ctx context.Context, method, path string, body []byte) ([]byte
 	return b, err
 }
 
+// Event is one change of a key that Etcd.History tells of.
+type Event struct {
+	Revision int64
+	Key      string
+	Value    string // of a put
+	Deleted  bool
+}
+
+// History returns every change below a prefix since the data were last wiped or
+// compacted. It takes as long as ctx lets it: nothing says where the past ends.
+func (e *Etcd) History(ctx context.Context, prefix string) (list []Event) {
+	end := []byte(prefix)
+	end[len(end)-1]++
+	body, err := json.Marshal(map[string]any{"create_request": map[string]any{
+		"key": []byte(prefix), "range_end": end, "start_revision": "1"}})
+	if err != nil {
+		return nil
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.Endpoint()+"/v3/watch", bytes.NewReader(body))
+	if err != nil {
+		return nil
+	}
+	resp, err := e.http.Do(req)
+	if err != nil {
+		return nil
+	}
+	defer resp.Body.Close()
+	for from := json.NewDecoder(resp.Body); ; {
+		var r struct {
+			Result struct {
+				Events []struct {
+					Type string
+					KV   struct {
+						Key, Value  []byte
+						ModRevision int64 `json:"mod_revision,string"`
+					}
+				}
+			}
+		}
+		if from.Decode(&r) != nil {
+			return list
+		}
+		for _, ev := range r.Result.Events {
+			list = append(list, Event{ev.KV.ModRevision, string(ev.KV.Key), string(ev.KV.Value), ev.Type == "DELETE"})
+		}
+	}
+}
+
 // Kill ends etcd as a crash does.
 func (e *Etcd) Kill() {
 	e.t.Helper()

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -117,7 +119,10 @@ func (c *chaos) step(i int, r *rand.Rand) (kind string, err error) {
 		c.l.add(it)
 		it.asked = time.Now()
 		err = n.do(func(ctx context.Context, cl *client.Client) error { return cl.Persist(ctx, it.id) })
-		c.l.put(func() { it.persisted = answered(err) }, it)
+		c.l.put(func() {
+			it.persisted = answered(err)
+			it.tell("persist", i, err)
+		}, it)
 		return "persist", err
 
 	case p < 50:
@@ -138,7 +143,10 @@ func (c *chaos) step(i int, r *rand.Rand) (kind string, err error) {
 		w := write{to: it, on: i, began: time.Now()}
 		err = n.do(func(ctx context.Context, cl *client.Client) error { return cl.PutName(ctx, it.id, name) })
 		w.end, w.acked = time.Now(), err == nil
-		c.l.put(func() { c.l.names[name] = append(c.l.names[name], w) }, it)
+		c.l.put(func() {
+			c.l.names[name] = append(c.l.names[name], w)
+			it.tell("name "+name, i, err)
+		}, it)
 		return "name", err
 
 	case p < 63:
@@ -159,7 +167,10 @@ func (c *chaos) step(i int, r *rand.Rand) (kind string, err error) {
 		err = n.do(func(ctx context.Context, cl *client.Client) error {
 			return cl.Label(ctx, it.id, map[string]string{label: value})
 		})
-		c.l.put(func() { it.relabel(label, value, began, err) }, it)
+		c.l.put(func() {
+			it.relabel(label, value, began, err)
+			it.tell("label "+label+":"+value, i, err)
+		}, it)
 		return "label", err
 
 	case p < 77:
@@ -180,7 +191,7 @@ func (c *chaos) step(i int, r *rand.Rand) (kind string, err error) {
 				}
 			}, it)
 		}
-		c.l.put(func() {}, from)
+		c.l.put(func() { from.tell("copy "+it.id.String(), i, err) }, from)
 		return "copy", err
 
 	case p < 82:
@@ -239,8 +250,10 @@ func (c *chaos) global(i int, r *rand.Rand, exists func(*item) bool) (string, er
 	if it.id != 0 {
 		c.l.put(func() {
 			it.persisted = answered(err)
+			it.tell("persist", i, err)
 			for _, p := range parts {
 				p.inGlobal = true
+				p.tell("part of "+it.id.String(), i, err)
 			}
 		}, it)
 	}
@@ -282,8 +295,10 @@ func (c *chaos) remove(i int, r *rand.Rand, exists func(*item) bool) (string, er
 	})
 	c.l.put(func() {
 		it.deleted, it.ended = answered(err), time.Now()
+		it.tell(fmt.Sprintf("delete, shallow %t", shallow), i, err)
 		for _, p := range parts {
 			p.deleted, p.ended = maybe, began // unless they are part of another one
+			p.tell("deep delete of "+it.id.String(), i, err)
 		}
 		for name, writes := range c.l.names { // its names go with it
 			if slices.ContainsFunc(writes, func(w write) bool { return w.to == it }) {
@@ -415,6 +430,7 @@ func (c *chaos) verify(dead int) {
 		c.seed, required, optional, l.summary(), c.faults, since(began))
 	if err != nil {
 		t.Errorf("%v after everything was mended, with %d errors:\n\t%v", since(began), len(wrong), err)
+		c.explain(err.Error())
 	}
 	for _, w := range l.wrong {
 		t.Errorf("%s", w)
@@ -430,6 +446,39 @@ func (c *chaos) verify(dead int) {
 		}
 	}
 	c.emptied(dead)
+}
+
+// explain logs what happened to the objects that an error names: what clients
+// did with them, and what etcd was told. The heartbeats of instances give times.
+func (c *chaos) explain(about string) {
+	ids := regexp.MustCompile("o[0-9a-f]{16}").FindAllString(about, -1)
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	ids = ids[:min(12, len(ids))]
+	var text strings.Builder
+	for _, id := range ids {
+		for _, it := range c.l.items {
+			if it.id.String() == id {
+				fmt.Fprintf(&text, "\n\t%s: %s\n\t\t%s", id, it.story(), strings.Join(it.told, "\n\t\t"))
+			}
+		}
+	}
+	limited, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	text.WriteString("\n\tetcd:")
+	for _, ev := range c.etcd.History(limited, c.etcd.prefix) {
+		key := strings.TrimPrefix(ev.Key, c.etcd.prefix)
+		beat, when := strings.HasSuffix(key, "/timestamp"), ""
+		if n, err := strconv.ParseInt(ev.Value, 10, 64); beat && err == nil {
+			when = time.Unix(n>>32, n&0xffffffff*1000).UTC().Format(" 15:04:05.000")
+		}
+		if beat || strings.HasSuffix(key, "/hostid") || slices.ContainsFunc(ids, func(id string) bool {
+			return strings.Contains(key, id) || strings.Contains(ev.Value, id)
+		}) {
+			fmt.Fprintf(&text, "\n\t\t%d %s = %.300q, deleted %t%s", ev.Revision, key, ev.Value, ev.Deleted, when)
+		}
+	}
+	c.t.Log(text.String())
 }
 
 // stored compares what nodes agree on with what is in etcd.

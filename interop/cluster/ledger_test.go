@@ -49,6 +49,12 @@ type item struct {
 	ended     time.Time // when the last deletion was asked for
 	labels    map[string]*labelled
 	inGlobal  bool // it is, or was, part of a global object
+	told      []string
+}
+
+// tell adds to what explain says of an item. Called with the ledger's lock held.
+func (it *item) tell(what string, on int, err error) {
+	it.told = append(it.told, fmt.Sprintf("%s %s on node %d: %v", time.Now().UTC().Format("15:04:05.000"), what, on, err))
 }
 
 // labelled is what a label of an object can be.

@@ -81,7 +81,8 @@ def eventually(true, seconds: float = SETTLE, what: str = "") -> float:
         if value:
             return time.monotonic() - began
         if time.monotonic() - began > seconds:
-            raise AssertionError(f"not so after {seconds} s: {what or true}")
+            raise AssertionError(f"not so after {seconds} s: "
+                                 f"{what() if callable(what) else what or true}")
         if interrupted.wait(0.02):
             raise InteropError("interrupted")
 
@@ -124,6 +125,12 @@ class Side:
     def exists(self, id_) -> bool:
         """Whether it knows an object, after it caught up."""
         return self.ask("exists_request", id=int(id_))["exists"]
+
+    def delete(self, id_, **how) -> None:
+        """Deletes what it may know only in a moment. vineyardd passes over, without a word,
+        what it has not heard of yet."""
+        eventually(lambda: self.exists(id_), what=f"{self.kind} knows {id_}")
+        self.client.delete(vineyard.ObjectID(id_), **how)
 
     def label(self, id_, labels: dict) -> None:
         """Adds labels. vineyardd adds them to what it knows, which need not be the newest."""
@@ -274,7 +281,7 @@ def details(pair: Pair) -> None:
                 "buffer_": blob | {"instance_id": one.number}})["id"]
             raw.ask("persist_request", id=id_)
             assert other.exists(id_)
-            one.client.delete(vineyard.ObjectID(id_))
+            one.delete(id_)
             eventually(lambda: not other.exists(id_))  # pylint: disable=cell-var-from-loop
             assert other.usage() == before
             same(other.client.get(kept), value)
@@ -282,7 +289,7 @@ def details(pair: Pair) -> None:
             value = np.random.default_rng(1).integers(0, 2**63, 400000)
             id_ = one.client.put(value, persist=True)
             same(other.client.get(id_), value)
-            one.client.delete(id_)
+            one.delete(id_)
         with check(f"global object of {one.kind} with 150 members, deleted by {other.kind}"):
             parts = [(one, other)[number % 2].client.put(number, persist=True)
                      for number in range(150)]
@@ -291,7 +298,7 @@ def details(pair: Pair) -> None:
                 meta = side.client.get_meta(made, True)
                 assert [meta.get_member(f"__elements_-{number}").meta.id
                         for number in range(150)] == parts
-            other.client.delete(made, deep=True)
+            other.delete(made, deep=True)
             eventually(lambda: not any(one.exists(id_) for id_ in (made, *parts[:4])))
             assert not pair.keys_of(made) and not any(pair.keys_of(id_) for id_ in parts[::30])
 
@@ -357,8 +364,8 @@ def deletions(pair: Pair) -> None:
             id_ = one.client.put(np.ones(1 << 17), persist=True)
             one.client.label(id_, "k", "v")
             assert one.usage() >= before + (1 << 20)
-            other.client.delete(id_)
-            eventually(lambda: one.usage() == before, what=f"memory {before} again")
+            other.delete(id_)
+            eventually(lambda: one.usage() == before, what=lambda: f"memory {before} again, not {one.usage()}")
             assert not one.exists(id_) and not other.exists(id_)
             left = pair.keys_of(id_)
             if other.kind == "vineyardd":
@@ -367,7 +374,7 @@ def deletions(pair: Pair) -> None:
         with check(f"object of {one.kind} deleted by {other.kind}: its name"):
             id_, name = one.client.put("x", persist=True), f"deleted by {other.kind}"
             one.client.put_name(id_, name)
-            other.client.delete(id_)
+            other.delete(id_)
             eventually(lambda: not one.exists(id_))
             if other.kind == "v6d":
                 eventually(lambda: not one.has_name(name), what="the name is gone")
@@ -379,7 +386,7 @@ def deletions(pair: Pair) -> None:
             for maker in (one, other):
                 parts = [side.client.put(np.ones(1 << 15), persist=True) for side in (one, other)]
                 made = make_global(maker.client, parts)
-                one.client.delete(made, deep=True)
+                one.delete(made, deep=True)
                 eventually(lambda: [side.usage() for side in (one, other)] == before,
                            what=f"memory {before} again, made by {maker.kind}")
                 for id_ in [made, *parts]:
@@ -389,7 +396,7 @@ def deletions(pair: Pair) -> None:
             v6d, reference = pair["v6d"], pair["vineyardd"]
             source = one.client.put(np.arange(99), persist=True)
             copy = other.client.shallow_copy(source)
-            v6d.client.delete(copy)
+            v6d.delete(copy)
             eventually(lambda: not reference.exists(copy))  # pylint: disable=cell-var-from-loop
             assert not v6d.exists(copy)
             assert not pair.keys_of(copy), pair.keys_of(copy)
@@ -399,9 +406,9 @@ def deletions(pair: Pair) -> None:
             part = other.client.put(np.ones(10), persist=True)
             made = make_global(other.client, [part])
             one.client.get_meta(made, True)
-            one.client.delete(part, force=False, deep=True)
+            one.delete(part, force=False, deep=True)
             assert one.exists(part) and other.exists(part) and other.exists(made)
-            one.client.delete(made, deep=True)
+            one.delete(made, deep=True)
             eventually(lambda: not other.exists(part) and not one.exists(part))
 
 
@@ -501,7 +508,7 @@ def many(pair: Pair) -> None:
             value = tuple(range(300))
             id_ = one.client.put(value, persist=True)
             same(other.client.get(id_), value)
-            other.client.delete(id_)
+            other.delete(id_)
             eventually(lambda: not one.exists(id_))
             left = [key for key in pair.keys_of(id_) if key.startswith("data/")]
             assert not left, left
@@ -547,7 +554,7 @@ def works(pair: Pair, when: str) -> None:
             assert other.client.get_name(name) == id_
             same(other.client.get(id_), value)
             other.client.drop_name(name)
-            other.client.delete(id_)
+            other.delete(id_)
             eventually(lambda: one.usage() == before, what=f"memory {before} again")
             assert not pair.keys_of(id_), pair.keys_of(id_)
 
