@@ -38,7 +38,7 @@ func (p *plan) persist(t *Tree, top *entry) error {
 		}
 		seen[e.id] = true
 		for _, m := range e.members {
-			if c := t.resolve(m); c != nil {
+			if c := t.resolve(m); c != nil && !c.foreign {
 				if err := walk(c); err != nil {
 					return err
 				}
@@ -93,6 +93,11 @@ func (t *Tree) maySign(sig object.Signature, n object.InstanceID, id object.ID) 
 func (p *plan) publish(t *Tree, e *entry) error {
 	if !t.isShared() {
 		return nil
+	}
+	for _, m := range e.members {
+		if to := t.resolve(m); to != nil && to.foreign && to.transient {
+			return status.Errorf(status.MetaTreeSubtreeNotExists, "member %q of %s, %s, was deleted on instance %d", m.key, e.id, to.id, to.instance)
+		}
 	}
 	value, err := t.encodeObject(e)
 	if err != nil {
@@ -432,10 +437,11 @@ func (d *deletion) take(id object.ID, o DeleteOptions) {
 		for _, b := range e.blobs {
 			d.take(b, DeleteOptions{})
 		}
-		if o.Deep {
-			for _, m := range e.members {
-				for _, c := range d.t.equivalents(m) {
-					d.take(c.id, DeleteOptions{Deep: true})
+		for _, m := range e.members {
+			for _, c := range d.t.equivalents(m) {
+				// What others deleted is here only for what refers to it.
+				if o.Deep || c.foreign && c.transient {
+					d.take(c.id, DeleteOptions{Deep: o.Deep})
 				}
 			}
 		}

@@ -41,7 +41,7 @@ type Cluster struct {
 	next       uint64                                           // next_instance_id
 	failure    error                                            // why the backend cannot be reached, or nil
 	registered bool                                             // this instance's keys are there, as far as is known
-	again      map[object.ID]bool                               // own objects that the store has lost
+	again      map[object.ID]lost                               // own objects that the store has lost
 	acked      time.Time                                        // of the last heartbeat that was acknowledged
 	suspicious time.Time                                        // until then deletions of own objects are held
 	held       map[object.ID]bool                               // those deletions
@@ -93,6 +93,12 @@ type Instance struct {
 	RPCEndpoint string
 }
 
+// lost is an own object on its way back into the store.
+type lost struct {
+	since time.Time
+	waits bool // for a member on another instance; meanwhile it is transient
+}
+
 var (
 	errLeft   = errors.New("the cluster is being left")
 	errRejoin = errors.New("the metadata service is not what it was")
@@ -110,7 +116,7 @@ func NewCluster(b Backend, t *Tree, o ClusterOptions) *Cluster {
 		b: b, t: t, opts: o, log: t.opts.Log, shared: b.Shared(),
 		commits: committer{backend: b, queue: make(chan *commit)},
 		moved:   make(chan struct{}), instances: map[object.InstanceID]map[string]json.RawMessage{},
-		again: map[object.ID]bool{}, held: map[object.ID]bool{}, orphans: map[object.ID]bool{},
+		again: map[object.ID]lost{}, held: map[object.ID]bool{}, orphans: map[object.ID]bool{},
 		partial: map[object.ID]map[string][]byte{}, wake: make(chan struct{}, 1),
 	}
 	c.heads.read = c.readHead

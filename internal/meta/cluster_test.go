@@ -467,34 +467,140 @@ func TestCompacted(t *testing.T) {
 	})
 }
 
-// TestComesBack: a node that crashed and recovered keeps its number; what others
-// deleted meanwhile stays deleted, and what was cleaned up comes back.
+// TestComesBack: a node that crashed and recovered, or was cut off, keeps its
+// number; what others deleted, named or labelled before they took it for dead
+// stays so, and what was cleaned up comes back.
 func TestComesBack(t *testing.T) {
-	for _, away := range []time.Duration{5 * time.Second, time.Minute} {
+	for _, how := range []string{"briefly", "for long", "for long, and nobody remembers", "cut off for long"} {
+		t.Log(how)
 		inCluster(t, func(t *testing.T, hub *Local, a, b *node, awayB *atomic.Bool) {
-			x, y, z := b.put(t, "t::A"), b.put(t, "t::A"), b.put(t, "t::A")
-			b.persist(t, x, y)
+			w, x, y, z := b.put(t, "t::A"), b.put(t, "t::A"), b.put(t, "t::A"), b.put(t, "t::A")
+			b.persist(t, w, x, y)
 			_ = b.tree.PutName(t.Context(), x, "x")
+			_ = b.tree.PutName(t.Context(), w, "dropped")
+			part := a.put(t, "t::A")
+			a.persist(t, part)
+			_ = b.tree.Sync(t.Context())
+			g := b.global(t, part, y)
+			b.persist(t, g)
+			_ = a.tree.Sync(t.Context())
 			time.Sleep(11 * time.Second)
 			awayB.Store(true)
-			a.remove(t, DeleteOptions{}, y)
-			time.Sleep(away)
-			again := newNode(t, hub, 200, b)
+			a.remove(t, DeleteOptions{}, g)
+			a.remove(t, DeleteOptions{Deep: true}, y)
+			_ = a.tree.DropName(t.Context(), "dropped")
+			_ = a.tree.PutName(t.Context(), w, "given")
+			_ = a.tree.Label(t.Context(), w, []string{"k"}, []string{"meanwhile"})
+			time.Sleep(map[bool]time.Duration{true: 5 * time.Second, false: time.Minute}[how == "briefly"])
+			if how == "for long, and nobody remembers" {
+				hub.Forget()
+			}
+			again := b
+			if how == "cut off for long" {
+				awayB.Store(false)
+				time.Sleep(2 * time.Second)
+			} else {
+				again = newNode(t, hub, 200, b)
+			}
 			if again.Number() != 1 {
 				t.Errorf("the number is %d", again.Number())
 			}
 			time.Sleep(time.Second)
 			if a.seen(t, x) == "" || again.seen(t, x) != a.seen(t, x) || again.seen(t, z) == "" {
-				t.Errorf("away for %v: x %q, z %q", away, again.seen(t, x), again.seen(t, z))
+				t.Errorf("%s: x %q, z %q", how, again.seen(t, x), again.seen(t, z))
 			}
 			if id, err := a.tree.GetName(t.Context(), "x", false); err != nil || id != x {
 				t.Errorf("the name: %s, %v", id, err)
 			}
-			if gone := again.seen(t, y) == ""; gone != (away < 30*time.Second) {
-				t.Errorf("away for %v: what was deleted meanwhile is gone: %v", away, gone)
+			known := how != "for long, and nobody remembers"
+			if gone := again.seen(t, y) == "" && again.seen(t, g) == ""; gone != known {
+				t.Errorf("away %s: what was deleted meanwhile is gone: %v", how, gone)
+			}
+			for _, n := range []*node{a, again} {
+				names := n.tree.ListNames("*", false, 10)
+				if !known {
+					break
+				}
+				if len(names) != 2 || names["given"] != w || names["x"] != x {
+					t.Errorf("away %s: the names are %v", how, names)
+				}
+				if text := n.seen(t, w); !strings.Contains(text, "meanwhile") || !strings.Contains(text, "given") {
+					t.Errorf("away %s: on node %d a label or name is lost: %s", how, n.Number(), text)
+				}
+			}
+			if here, there := a.seen(t, w), again.seen(t, w); here != there {
+				t.Errorf("away %s: there %s, here %s", how, there, here)
 			}
 		})
 	}
+}
+
+// TestDangling: an object that comes back after its node was taken for dead, and
+// whose member is gone for good meanwhile, waits for the member and then goes.
+func TestDangling(t *testing.T) {
+	inCluster(t, func(t *testing.T, hub *Local, a, b *node, awayB *atomic.Bool) {
+		x, y := a.put(t, "t::A"), b.put(t, "t::A")
+		a.persist(t, x)
+		b.persist(t, y)
+		_ = b.tree.Sync(t.Context())
+		g := b.global(t, x, y)
+		b.persist(t, g)
+		_ = a.tree.Sync(t.Context())
+		time.Sleep(11 * time.Second)
+		awayB.Store(true)
+		time.Sleep(time.Minute) // b is taken for dead
+		if a.seen(t, g) != "" {
+			t.Fatal("a global object is there without its member")
+		}
+		a.remove(t, DeleteOptions{}, x)
+		awayB.Store(false)
+		time.Sleep(12 * time.Second)
+		if a.seen(t, g) != "" || a.seen(t, y) == "" || len(keysOf(hub, keySignatures+"i0")) > 0 {
+			t.Errorf("g %q, y %q, signatures %v", a.seen(t, g), a.seen(t, y), keysOf(hub, keySignatures))
+		}
+		other := b.global(t, x, y)
+		if err := b.tree.Persist(t.Context(), other); err == nil || !strings.Contains(err.Error(), "was deleted") {
+			t.Errorf("persisting what holds a deleted object: %v", err)
+		}
+		b.remove(t, DeleteOptions{}, other)
+		time.Sleep(2 * time.Minute)
+		if b.seen(t, g) != "" || b.seen(t, x) != "" || b.seen(t, y) == "" {
+			t.Errorf("in the end g %q, x %q, y %q", b.seen(t, g), b.seen(t, x), b.seen(t, y))
+		}
+	})
+}
+
+// TestWaits: what holds an object of a node that comes back later is there again
+// when that node is.
+func TestWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub, awayB, awayC := NewHub("hub"), atomic.Bool{}, atomic.Bool{}
+		a := newNode(t, hub, 100, nil)
+		b, c := newNode(t, cut{hub, &awayB}, 200, nil), newNode(t, cut{hub, &awayC}, 300, nil)
+		x, y := c.put(t, "t::A"), b.put(t, "t::A")
+		c.persist(t, x)
+		b.persist(t, y)
+		_ = b.tree.Sync(t.Context())
+		g := b.global(t, x, y)
+		b.persist(t, g)
+		want := a.seen(t, g)
+		time.Sleep(11 * time.Second)
+		awayB.Store(true)
+		awayC.Store(true)
+		time.Sleep(2 * time.Minute) // both are taken for dead
+		awayB.Store(false)
+		time.Sleep(15 * time.Second)
+		if a.seen(t, g) != "" || a.seen(t, y) == "" || !strings.Contains(b.seen(t, g), `"transient":true`) {
+			t.Errorf("it is there without its member: %q and %q", a.seen(t, g), b.seen(t, g))
+		}
+		awayC.Store(false)
+		time.Sleep(15 * time.Second)
+		for _, n := range []*node{a, b, c} {
+			if got := n.seen(t, g); got != want {
+				t.Errorf("node %d: %s, not %s", n.Number(), got, want)
+			}
+		}
+	})
 }
 
 // TestOvertaken: after a wipe a new node is faster and gets the number of one that

@@ -230,10 +230,8 @@ func (c *Cluster) mend(ctx context.Context) error {
 		var changes []Change
 		t.mu.Lock()
 		c.mu.Lock()
-		ids := make([]object.ID, 0, len(c.again))
-		for id := range c.again {
-			ids = append(ids, id)
-		}
+		again := maps.Clone(c.again)
+		ids := slices.Collect(maps.Keys(again))
 		orphans := make([]object.ID, 0, len(c.orphans))
 		for id := range c.orphans {
 			orphans = append(orphans, id)
@@ -241,16 +239,28 @@ func (c *Cluster) mend(ctx context.Context) error {
 		c.mu.Unlock()
 		slices.Sort(ids) // members have lower ids than what holds them
 		mended, later := map[object.ID]bool{}, map[object.ID]bool{}
+		var dangling []object.ID
 		for _, id := range ids {
 			e := t.objects[id]
-			if e == nil || e.transient {
+			if e == nil || e.transient != again[id].waits {
 				continue
 			}
 			p := &plan{}
 			if err := p.publish(t, e); err != nil {
+				if time.Since(again[id].since) > strangerRounds*c.opts.Beat {
+					c.log.Warn("an object that held what is gone is deleted", "id", id, "err", err)
+					dangling = append(dangling, id)
+					continue
+				}
 				// A member on another instance, which stores it again as well.
 				c.log.Debug("an object cannot be stored again yet", "id", id, "err", err)
 				later[id] = true
+				if !e.transient {
+					t.follow([]op{{kind: opUnpersist, id: id}})
+					c.mu.Lock()
+					c.again[id] = lost{since: again[id].since, waits: true}
+					c.mu.Unlock()
+				}
 				continue
 			}
 			mended[id] = true
@@ -269,6 +279,9 @@ func (c *Cluster) mend(ctx context.Context) error {
 				changes = append(changes, Delete(nameKey(name)))
 			}
 		}
+		if len(dangling) > 0 {
+			t.discard(t.deletion(dangling, DeleteOptions{Force: true}))
+		}
 		t.mu.Unlock()
 		for _, id := range orphans {
 			changes = append(changes, DeleteAll(dataKey(id)))
@@ -277,7 +290,9 @@ func (c *Cluster) mend(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c.log.Info("mended the cluster's metadata", "stored_again", len(mended), "removed", len(orphans))
+		if len(mended)+len(orphans) > 0 {
+			c.log.Info("mended the cluster's metadata", "stored_again", len(mended), "removed", len(orphans))
+		}
 		c.mu.Lock()
 		for _, id := range ids {
 			if !later[id] {

@@ -25,7 +25,8 @@ import (
 // by an empty one (another identity, or a revision that has gone back), or
 // because peers took this node for dead and cleaned up after it (its own keys
 // are gone). What was deleted is deleted here, what was lost is stored again
-// under the same id.
+// under the same id. What others did before that clean-up is read from the
+// store's history, as far as it goes back: see missed.
 
 // Join loads the store and decides the number of this instance. The tree may
 // hold what was recovered; nobody else uses it yet. ctx bounds how long the
@@ -58,8 +59,11 @@ func (c *Cluster) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	wiped := !known || at.Revision < c.opts.Saved.At.Revision
-	lost := wiped || s.hostID(number) != c.opts.HostID
+	var l loss
+	l.wiped = !known || at.Revision < c.opts.Saved.At.Revision
+	if l.any = l.wiped || s.hostID(number) != c.opts.HostID; l.any && !l.wiped {
+		l.missed = c.readMissed(ctx, c.opts.Saved, at)
+	}
 	t := c.t
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -69,7 +73,7 @@ func (c *Cluster) join(ctx context.Context) error {
 		t.follow([]op{{kind: opRenumber, inst: c.opts.Saved.Number, to: number}})
 	}
 	t.setInstance(number)
-	c.reconcile(s, at, lost, wiped)
+	c.reconcile(s, at, l)
 	return nil
 }
 
@@ -242,10 +246,96 @@ func (t *Tree) decodeParts(id object.ID, parts map[string][]byte) (*entry, error
 	return t.decodeObject(id, list)
 }
 
-// reconcile makes the tree what the store says; lost: what it lacks of this
-// instance it has lost; wiped: it was replaced. Called with the tree's lock
-// held, with no watch running.
-func (c *Cluster) reconcile(s *storeState, at Position, lost, wiped bool) {
+// loss is what happened to this instance's keys in the store.
+type loss struct {
+	any    bool // they are gone: what else the store lacks of this instance it has lost
+	wiped  bool // with all others: the store was replaced
+	missed missed
+}
+
+// missed is what other instances did while this one was away, before one of them
+// took it for dead.
+type missed struct {
+	objects map[object.ID]map[string][]byte // what was put, by field; nil: the object was deleted
+	names   map[string]object.ID            // 0: the name was dropped
+}
+
+// readMissed reads the history of the store from where a node was last part of
+// the cluster to the moment at which its keys were removed: the clean-up after
+// it comes then. Where the store has forgotten that time it is empty.
+func (c *Cluster) readMissed(ctx context.Context, saved Saved, to Position) missed {
+	m := missed{map[object.ID]map[string][]byte{}, map[string]object.ID{}}
+	if saved.At == (Position{}) || !c.shared {
+		return m
+	}
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	hostID := instanceKey(saved.Number) + "hostid"
+	buried := false
+	asking := make(chan struct{})
+	go func() { // the watch tells of the end only when it is asked
+		defer close(asking)
+		for ctx.Err() == nil {
+			_ = c.b.Progress(ctx) // it is asked again
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	}()
+	err := c.b.Watch(ctx, saved.At.Revision, func(b Batch) {
+		if buried || ctx.Err() != nil {
+			return
+		}
+		buried = slices.ContainsFunc(b.Changes, func(ch Change) bool { return ch.Delete && ch.Key == hostID })
+		if buried || b.Revision > to.Revision {
+			cancel()
+			return
+		}
+		m.note(b.Changes)
+		if b.Revision == to.Revision {
+			cancel()
+		}
+	})
+	cancel()
+	<-asking
+	if !buried {
+		c.log.Debug("the history of the metadata store does not tell when this instance was removed", "err", err)
+		return missed{}
+	}
+	return m
+}
+
+// note adds the changes of one revision.
+func (m *missed) note(changes []Change) {
+	for _, ch := range changes {
+		switch p := parsePlace(ch.Key); {
+		case p.kind == placeData && ch.Delete && p.field == "":
+			m.objects[p.id] = nil
+		case p.kind == placeData && p.field != "":
+			if m.objects[p.id] == nil {
+				if _, deleted := m.objects[p.id]; deleted {
+					break
+				}
+				m.objects[p.id] = map[string][]byte{}
+			}
+			m.objects[p.id][p.field] = ch.Value // nil when it was deleted
+		case p.kind == placeName:
+			id, _ := parseNameValue(ch.Value)
+			m.names[p.name] = id
+		}
+	}
+}
+
+// deleted reports whether others deleted an object.
+func (m *missed) deleted(id object.ID) bool {
+	parts, known := m.objects[id]
+	return known && parts == nil
+}
+
+// reconcile makes the tree what the store says, but for what was lost. Called
+// with the tree's lock held, with no watch running.
+func (c *Cluster) reconcile(s *storeState, at Position, l loss) {
 	t := c.t
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -254,7 +344,7 @@ func (c *Cluster) reconcile(s *storeState, at Position, lost, wiped bool) {
 	clear(c.partial)
 	clear(c.again)
 	c.instances, c.next = s.instances, s.next
-	c.registered = !lost && c.isRegistered(s.instances[t.opts.Instance])
+	c.registered = !l.any && c.isRegistered(s.instances[t.opts.Instance])
 	defer c.arrive(at)
 	if !c.shared {
 		return
@@ -272,13 +362,15 @@ func (c *Cluster) reconcile(s *storeState, at Position, lost, wiped bool) {
 		case stored && e.transient:
 			ops = append(ops, op{kind: opPersist, id: id})
 		case stored || e.transient:
-		case lost && !e.foreign:
-			c.again[id] = true
-		case lost && !wiped && t.holdsOwn(e):
+		case l.missed.deleted(id):
+			gone = append(gone, id)
+		case l.any && !e.foreign:
+			c.again[id] = lost{since: time.Now()}
+		case l.any && !l.wiped && t.holdsOwn(e):
 			// Its end was the end of a member of ours: it is ours to mend.
 			e.foreign = false
 			adopted = append(adopted, e)
-			c.again[id] = true
+			c.again[id] = lost{since: time.Now()}
 		default:
 			gone = append(gone, id)
 		}
@@ -292,7 +384,7 @@ func (c *Cluster) reconcile(s *storeState, at Position, lost, wiped bool) {
 	for _, id := range s.order {
 		if have := t.objects[id]; have != nil {
 			ops = append(ops, t.refresh(have, s.objects[id])...)
-			if _, named := s.objects[id]["__name"]; !named && !have.foreign && have.name != "" && !c.again[id] {
+			if _, named := s.objects[id]["__name"]; !named && !have.foreign && have.name != "" && !c.isLost(id) {
 				ops = append(ops, op{kind: opTitle, id: id}) // it was taken away while we were
 			}
 			continue
@@ -306,6 +398,13 @@ func (c *Cluster) reconcile(s *storeState, at Position, lost, wiped bool) {
 			c.orphans[id] = true
 		default:
 			ops = append(ops, op{kind: opPut, id: id, entry: e})
+		}
+	}
+	for id := range c.again {
+		e, parts := t.objects[id], l.missed.objects[id]
+		ops = append(ops, t.relabel(e, parts)...)
+		if name, changed := parts["__name"]; changed && name == nil && e.name != "" {
+			ops = append(ops, op{kind: opTitle, id: id})
 		}
 	}
 	t.follow(ops)
@@ -327,7 +426,8 @@ func (c *Cluster) reconcile(s *storeState, at Position, lost, wiped bool) {
 
 	ops = ops[:0]
 	for name, id := range t.names {
-		if _, stored := s.names[name]; !stored && !c.again[id] {
+		now, changed := l.missed.names[name]
+		if _, stored := s.names[name]; !stored && (!c.isLost(id) || changed && now != id) {
 			ops = append(ops, op{kind: opUnname, name: name, elsewhere: true})
 		}
 	}
@@ -336,10 +436,21 @@ func (c *Cluster) reconcile(s *storeState, at Position, lost, wiped bool) {
 			ops = append(ops, op{kind: opName, name: name, id: id, elsewhere: true})
 		}
 	}
+	for name, id := range l.missed.names {
+		if _, stored := s.names[name]; !stored && c.isLost(id) && t.names[name] != id {
+			ops = append(ops, op{kind: opName, name: name, id: id, elsewhere: true})
+		}
+	}
 	t.follow(ops)
 	if len(c.again)+len(c.orphans) > 0 || !c.registered {
 		c.nudge()
 	}
+}
+
+// isLost reports whether an own object has to be stored again. Called with mu held.
+func (c *Cluster) isLost(id object.ID) bool {
+	_, lost := c.again[id]
+	return lost
 }
 
 // isWhole reports whether the keys of an object are more than the name and labels
@@ -602,7 +713,7 @@ func (c *Cluster) load(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	c.mu.Lock()
-	before := c.opts.Saved.At
+	before := c.opts.Saved
 	floor := c.t.opts.Instance + 1
 	for n := range c.instances {
 		floor = max(floor, n+1) // others of that store come back, too, with their numbers
@@ -621,6 +732,11 @@ func (c *Cluster) load(ctx context.Context) error {
 		}
 		c.log.Warn("another instance has this node's number: taking a new one", "old", old, "new", number)
 	}
+	var l loss
+	l.wiped = at.Cluster != before.At.Cluster || at.Revision < before.At.Revision
+	if l.any = l.wiped || s.hostID(number) != c.opts.HostID; l.any && !l.wiped {
+		l.missed = c.readMissed(limited, before, at)
+	}
 	c.t.mu.Lock()
 	defer c.t.mu.Unlock()
 	if number != old {
@@ -634,19 +750,17 @@ func (c *Cluster) load(ctx context.Context) error {
 			defer c.opts.Renumbered(old, number)
 		}
 	}
-	wiped := at.Cluster != before.Cluster || at.Revision < before.Revision
-	lost := wiped || s.hostID(c.t.opts.Instance) != c.opts.HostID
-	if lost {
+	if l.any {
 		c.log.Warn("the metadata store has lost this instance, or was replaced: registering again", "instance", c.t.opts.Instance,
 			"revision", at.Revision)
 	}
-	c.reconcile(s, at, lost, wiped)
+	c.reconcile(s, at, l)
 	if number != old {
 		// What the store has of this node has the old number.
 		c.mu.Lock()
 		for id, e := range c.t.objects {
 			if !e.foreign && !e.transient {
-				c.again[id] = true
+				c.again[id] = lost{since: time.Now()}
 			}
 		}
 		c.mu.Unlock()

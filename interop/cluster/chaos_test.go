@@ -178,7 +178,7 @@ func (c *chaos) step(i int, r *rand.Rand) (kind string, err error) {
 		if from == nil {
 			return "", nil
 		}
-		it := &item{thing: from.thing, node: from.node, maker: i, asked: time.Now(), persisted: yes}
+		it := &item{thing: from.thing, node: from.node, maker: i, copied: true, asked: time.Now(), persisted: yes}
 		err = n.do(func(ctx context.Context, cl *client.Client) (err error) {
 			it.id, err = cl.ShallowCopy(ctx, from.id, map[string]any{"copy": i})
 			return err
@@ -219,7 +219,8 @@ func (c *chaos) global(i int, r *rand.Rand, exists func(*item) bool) (string, er
 	var parts []*item
 	free := func() { c.l.put(func() {}, parts...) }
 	for range 2 + r.IntN(2) {
-		if p := c.l.pick(r, func(it *item) bool { return exists(it) && it.parts == nil && it.maker == it.node }); p != nil {
+		// A link to a copy would lead to its source, which has the same signature.
+		if p := c.l.pick(r, func(it *item) bool { return exists(it) && it.parts == nil && !it.copied }); p != nil {
 			parts = append(parts, p)
 		}
 	}

@@ -38,10 +38,11 @@ func answered(err error) answer {
 // item is an object of the ledger: a thing, a copy of one, or a global object.
 type item struct {
 	thing
-	node  int     // where its bytes are, as the metadata says; a global's maker
-	maker int     // the node on which it was made
-	parts []*item // of a global object
-	busy  bool    // somebody works with it
+	node   int     // where its bytes are, as the metadata says; a global's maker
+	maker  int     // the node on which it was made
+	parts  []*item // of a global object
+	copied bool    // it is a shallow copy
+	busy   bool    // somebody works with it
 
 	persisted answer
 	deleted   answer
@@ -169,10 +170,18 @@ func (l *ledger) add(it *item) {
 	l.items = append(l.items, it)
 }
 
+// rest is how long a node may need after an absence until its heart beats again:
+// two absences with less than that in between are one to the others.
+const rest = 15 * time.Second
+
 // away and back note that a node is absent, and that it no longer is.
 func (l *ledger) away(node int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if n := len(l.absences[node]); n > 0 && time.Since(l.absences[node][n-1].to) < rest {
+		l.absences[node][n-1].to = time.Time{}
+		return
+	}
 	l.absences[node] = append(l.absences[node], absence{from: time.Now()})
 }
 
