@@ -210,7 +210,7 @@ func (it *item) relabel(label, value string, began time.Time, err error) {
 	case can == nil:
 		it.labels[label] = &labelled{[]string{"", value}, began}
 	default:
-		can.values, can.at = append(can.values, value), began
+		can.values = append(can.values, value)
 	}
 }
 
