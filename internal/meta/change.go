@@ -233,7 +233,7 @@ func (t *Tree) ListNames(pattern string, regex bool, limit uint64) map[string]ob
 	return out
 }
 
-// DropName forgets a name; an unknown one is no error.
+// DropName forgets a name; an unknown one is no error, unless others may know it.
 func (t *Tree) DropName(ctx context.Context, name string) error {
 	if err := t.Sync(ctx); err != nil {
 		return err
@@ -241,6 +241,9 @@ func (t *Tree) DropName(ctx context.Context, name string) error {
 	return t.transact(ctx, func() (*plan, error) {
 		id, ok := t.names[name]
 		if !ok {
+			if t.isShared() { // while the store is away, others may know the name
+				return &plan{}, t.cluster.unreachable()
+			}
 			return &plan{}, nil
 		}
 		p := &plan{

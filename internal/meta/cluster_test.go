@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/v6d-go/v6d/internal/object"
+	"github.com/v6d-go/v6d/internal/status"
 	"github.com/v6d-go/v6d/internal/wirejson"
 )
 
@@ -224,6 +225,32 @@ func inCluster(t *testing.T, f func(t *testing.T, hub *Local, a, b *node, awayB 
 			t.Fatalf("the numbers are %d and %d", a.Number(), b.Number())
 		}
 		f(t, hub, a, b, &away)
+	})
+}
+
+// TestDropNameAway: a node that cannot see the store does not say that a name is
+// gone which it may not have heard of.
+func TestDropNameAway(t *testing.T) {
+	inCluster(t, func(t *testing.T, hub *Local, a, b *node, awayB *atomic.Bool) {
+		x := a.put(t, "t::A")
+		a.persist(t, x)
+		awayB.Store(true)
+		if err := a.tree.PutName(t.Context(), x, "x"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(11 * time.Second)
+		if err := b.tree.DropName(t.Context(), "x"); status.Of(err) != status.EtcdError {
+			t.Errorf("drop a name while the store is away: %v", err)
+		}
+		awayB.Store(false)
+		time.Sleep(11 * time.Second)
+		if err := b.tree.DropName(t.Context(), "x"); err != nil {
+			t.Error(err)
+		}
+		_ = a.tree.Sync(t.Context())
+		if _, err := a.tree.GetName(t.Context(), "x", false); err == nil {
+			t.Error("the name is still there")
+		}
 	})
 }
 

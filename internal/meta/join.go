@@ -265,7 +265,7 @@ type missed struct {
 // it comes then. Where the store has forgotten that time it is empty.
 func (c *Cluster) readMissed(ctx context.Context, saved Saved, to Position) missed {
 	m := missed{map[object.ID]map[string][]byte{}, map[string]object.ID{}}
-	if saved.At == (Position{}) || !c.shared {
+	if saved.At == (Position{}) || saved.At.Revision >= to.Revision || !c.shared {
 		return m
 	}
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)

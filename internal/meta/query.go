@@ -347,6 +347,16 @@ func (t *Tree) row(e *entry, names []string) Row {
 	}
 }
 
+// Bytes returns the bytes of an object as Page lists them; 0 for an unknown one.
+func (t *Tree) Bytes(id object.ID) int64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if e := t.objects[id]; e != nil {
+		return t.bytes(e)
+	}
+	return 0
+}
+
 // bytes sums the distinct local blobs of an object's tree. The size of blobs
 // elsewhere is not known here: there the objects' own nbytes counts. Called with
 // mu held for reading.
