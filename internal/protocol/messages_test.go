@@ -22,9 +22,15 @@ const vectors = "../../interop/replay/testdata/vectors/"
 // Extensions are ours; no reference was built with a GPU, and 0.24 never
 // answers evict, load and unpin.
 var (
-	unrecordedRequests = []string{"v6d_list_request", "v6d_status_request", "v6d_watch_request"}
-	unrecordedReplies  = []string{
-		"v6d_list_reply", "v6d_status_reply", "v6d_watch_reply",
+	unrecordedRequests = []string{
+		"v6d_create_stream_request", "v6d_forget_reader_request", "v6d_list_request", "v6d_open_stream_request",
+		"v6d_read_stream_request", "v6d_status_request", "v6d_stop_stream_request", "v6d_streams_request",
+		"v6d_watch_request", "v6d_write_stream_request",
+	}
+	unrecordedReplies = []string{
+		"v6d_create_stream_reply", "v6d_forget_reader_reply", "v6d_list_reply", "v6d_open_stream_reply",
+		"v6d_read_stream_reply", "v6d_status_reply", "v6d_stop_stream_reply", "v6d_streams_reply",
+		"v6d_watch_reply", "v6d_write_stream_reply",
 		"create_gpu_buffer_reply", "get_gpu_buffers_reply", "evict_reply", "load_reply", "unpin_reply",
 	}
 )

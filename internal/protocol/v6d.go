@@ -3,6 +3,7 @@ package protocol
 import (
 	"strings"
 
+	"github.com/v6d-go/v6d/internal/object"
 	"github.com/v6d-go/v6d/internal/wirejson"
 )
 
@@ -67,14 +68,68 @@ type (
 		Items  wirejson.Value `wire:"items"`  // [{id, typename, …}]
 		Cursor string         `wire:"cursor"` // "" on the last page
 	}
+	CreateSharedRequest struct {
+		ID          object.ID `wire:"id"`
+		RetainAll   bool      `wire:"retain_all,optional"`
+		RetainBytes uint64    `wire:"retain_bytes,optional"`
+		RetainMS    uint64    `wire:"retain_ms,optional"`
+	}
+	OpenEndRequest struct {
+		ID     object.ID `wire:"id"`
+		Write  bool      `wire:"write,optional"`  // the writing end
+		Reader string    `wire:"reader,optional"` // whose cursor; empty for one that ends with the connection
+		Newest bool      `wire:"newest,optional"` // a new cursor begins behind the newest chunk
+	}
+	OpenEndReply struct {
+		Shared bool   `wire:"shared"` // false: one of a 0.24 client, to be used with the requests of 0.24
+		At     uint64 `wire:"at"`     // number of the next chunk of that cursor
+	}
+	WriteChunkRequest struct {
+		ID   object.ID `wire:"id"`
+		Done object.ID `wire:"done,optional"` // chunk that this request returned before, now filled; 0 for none
+		Used uint64    `wire:"used,optional"` // bytes of it that were filled
+		Size uint64    `wire:"size,optional"` // of the chunk to return; 0 for none
+	}
+	ReadChunksRequest struct {
+		ID     object.ID `wire:"id"`
+		Reader string    `wire:"reader,optional"`
+		Done   uint64    `wire:"done"`           // chunks before this number are given back
+		Limit  uint64    `wire:"limit,optional"` // most chunks to return; 0 to give back only
+	}
+	ReadChunksReply struct {
+		First    uint64      `wire:"first"`    // number of the first chunk
+		IDs      []object.ID `wire:"ids"`      // blobs and objects
+		Payloads Payloads    `wire:"payloads"` // of the blobs, over IPC: each is held until it is given back
+		FDs      []int64     `wire:"fds"`      // as in get_buffers_reply
+	}
+	EndStreamRequest struct {
+		ID     object.ID `wire:"id"`
+		Failed bool      `wire:"failed"`
+		Reason string    `wire:"reason,optional"` // of a failure, for the readers
+	}
+	ForgetReaderRequest struct {
+		ID     object.ID `wire:"id"`
+		Reader string    `wire:"reader"`
+	}
+	StreamsReply struct {
+		Streams wirejson.Value `wire:"streams"` // see docs/json-output.md
+	}
 	NodeStatusReply struct {
 		Status wirejson.Value `wire:"status"` // see docs/json-output.md
 	}
 )
 
 var (
-	Watch      = Define[WatchRequest, WatchReply]("v6d_watch_request", "v6d_watch_reply", "events since a cursor, or wait for one")
-	Page       = Define[PageRequest, PageReply]("v6d_list_request", "v6d_list_reply", "one page of objects or blobs, chosen fields only")
+	Watch        = Define[WatchRequest, WatchReply]("v6d_watch_request", "v6d_watch_reply", "events since a cursor, or wait for one")
+	Page         = Define[PageRequest, PageReply]("v6d_list_request", "v6d_list_reply", "one page of objects or blobs, chosen fields only")
+	CreateShared = Define[CreateSharedRequest, None]("v6d_create_stream_request", "v6d_create_stream_reply", "make an id a shared stream")
+	OpenEnd      = Define[OpenEndRequest, OpenEndReply]("v6d_open_stream_request", "v6d_open_stream_reply", "claim the writing end of a stream, or open a cursor")
+	WriteChunk   = Define[WriteChunkRequest, NextChunkReply]("v6d_write_stream_request", "v6d_write_stream_reply", "queue a filled chunk, and get memory for the next one")
+	ReadChunks   = Define[ReadChunksRequest, ReadChunksReply]("v6d_read_stream_request", "v6d_read_stream_reply", "give chunks back, and get the next ones")
+	EndStream    = Define[EndStreamRequest, None]("v6d_stop_stream_request", "v6d_stop_stream_reply", "end a stream, in failure with a reason")
+	ForgetReader = Define[ForgetReaderRequest, None]("v6d_forget_reader_request", "v6d_forget_reader_reply", "remove a reader of a shared stream")
+	Streams      = Define[None, StreamsReply]("v6d_streams_request", "v6d_streams_reply", "the streams of this session")
+
 	NodeStatus = Define[None, NodeStatusReply]("v6d_status_request", "v6d_status_reply", "pool, ledger, journal and connections of this node")
 )
 

@@ -40,6 +40,7 @@ type conn struct {
 	delivered map[int32]bool // store_fd numbers that the client has
 	promised  []*shm.File    // descriptors that follow the reply being written
 	locks     map[string]struct{}
+	reading   map[cursor][]held // what cursors of shared streams hold
 
 	idle     atomic.Bool // waiting for a request
 	requests atomic.Uint64

@@ -32,7 +32,7 @@ type samples struct {
 }
 
 func newSamples(t testing.TB, d *testserver.Daemon) *samples {
-	s := &samples{t: t, d: d, c: connect(t, d), dir: t.TempDir()}
+	s := &samples{t: t, d: d, c: connectExtended(t, d), dir: t.TempDir()}
 	s.renew()
 	return s
 }
@@ -53,7 +53,13 @@ func (s *samples) renew() {
 	if r := s.c.recv(); r.code() != 0 && r.code() != status.ObjectExists {
 		s.t.Fatalf("create the sample stream: %v", r)
 	}
+	s.c.send("drop_stream_request", "id", sharedSample) // it ends with whoever wrote it
+	s.c.recv()
+	s.c.call("v6d_create_stream_request", "id", sharedSample)
 }
+
+// sharedSample is the sample of v6d's own streams.
+const sharedSample = 6000
 
 func (s *samples) content() map[string]any {
 	return map[string]any{
@@ -91,9 +97,16 @@ func (s *samples) value(m *protocol.Info, f protocol.FieldDoc) string {
 			protocol.Label.Request, protocol.PutName.Request:
 			return strconv.FormatUint(s.object, 10)
 		}
-		if strings.Contains(m.Request, "stream") {
+		switch {
+		case m.Request == protocol.CreateShared.Request:
+			return strconv.Itoa(1000 + s.n)
+		case protocol.IsExtension(m.Request):
+			return strconv.Itoa(sharedSample)
+		case strings.Contains(m.Request, "stream"):
 			return strconv.FormatUint(s.stream, 10)
 		}
+	case "done": // no chunk
+		return "0"
 	case "session_id":
 		return "0"
 	case "path":
@@ -221,6 +234,8 @@ var refusedSamples = map[string]status.Code{
 	protocol.GetName.Request:         status.ObjectNotExists,
 	protocol.DeleteSession.Request:   status.Invalid,
 	protocol.FinalizeArena.Request:   status.ObjectNotExists,
+	protocol.ReadChunks.Request:      status.Invalid, // the cursor is another connection's
+	protocol.ForgetReader.Request:    status.ObjectNotExists,
 }
 
 // TestSamples keeps the samples good: those of messages without a known reason

@@ -23,6 +23,10 @@ import (
 // others know it, and the highest id that it ever minted.
 const recNode = 48
 
+// recStream is the journal record of a change of a shared stream: the session, and
+// what internal/stream makes of it.
+const recStream = 50
+
 // recover brings back what an earlier daemon on this socket left, if there is
 // anything, joins the cluster with it, and starts a new journal.
 func (s *Server) recover(ctx context.Context) error {
@@ -160,23 +164,31 @@ func (s *Server) replay(path string) (found bool, err error) {
 	for _, b := range rec.Lost {
 		s.report.Lost = append(s.report.Lost, b.String())
 	}
-	s.dropChunks(rec.Chunks)
+	for _, ss := range s.sessions {
+		ss.streams.Recovered(func(id object.ID) bool {
+			_, ok := ss.blobs.Sealed(id)
+			return ok || ss.tree.Exists(id)
+		})
+	}
+	freed := s.dropChunks(rec.Chunks)
 	for _, ss := range s.sessions {
 		s.report.Objects += ss.tree.Len()
 	}
-	s.report.Recovered, s.report.Bytes = rec.Blobs-len(rec.Chunks), rec.Bytes
+	s.report.Recovered, s.report.Bytes = rec.Blobs-freed, rec.Bytes
 	s.log.Info("recovered", "blobs", s.report.Recovered, "objects", s.report.Objects, "bytes", rec.Bytes,
-		"lost", len(rec.Lost), "stream_chunks_freed", len(rec.Chunks))
+		"lost", len(rec.Lost), "stream_chunks_freed", freed)
 	return true, nil
 }
 
-// dropChunks deletes what lay in 0.24 streams, unless an object took it over.
-func (s *Server) dropChunks(chunks []store.QueuedID) {
+// dropChunks deletes what lay in 0.24 streams, unless an object took it over, and
+// what lies in no stream any more. It returns how many those were.
+func (s *Server) dropChunks(chunks []store.QueuedID) (freed int) {
 	for _, q := range chunks {
 		ss := s.sessions[q.Session]
-		if ss == nil {
+		if ss == nil || ss.streams.Holds(q.ID) {
 			continue
 		}
+		freed++
 		if q.ID.IsBlob() && len(ss.tree.Owners(q.ID)) > 0 {
 			continue
 		}
@@ -184,6 +196,18 @@ func (s *Server) dropChunks(chunks []store.QueuedID) {
 			s.log.Warn("cannot free a stream chunk", "id", q.ID, "err", err)
 		}
 	}
+	return freed
+}
+
+// replaySession returns the session of a journal record, or nil if it has ended.
+func (s *Server) replaySession(id object.SessionID) *session {
+	if ss := s.session(id); ss != nil {
+		return ss
+	}
+	if _, known := s.store.Session(id); !known {
+		return nil
+	}
+	return s.addSession(id)
 }
 
 func (s *Server) replayRecord(payload []byte) error {
@@ -202,16 +226,21 @@ func (s *Server) replayRecord(payload []byte) error {
 	if payload[0] == recCluster {
 		return s.replayCluster(payload)
 	}
+	if payload[0] == recStream {
+		r := journal.NewReader(payload)
+		ss := s.replaySession(object.SessionID(r.Uint()))
+		if r.Err() != nil || ss == nil {
+			return r.Err()
+		}
+		return ss.streams.Replay(r)
+	}
 	id, ok := meta.IsRecord(payload)
 	if !ok {
 		return fmt.Errorf("unknown record kind %d", payload[0])
 	}
-	ss := s.session(id)
+	ss := s.replaySession(id)
 	if ss == nil {
-		if _, known := s.store.Session(id); !known {
-			return nil // the session has ended
-		}
-		ss = s.addSession(id)
+		return nil
 	}
 	blobs, err := ss.tree.Replay(payload)
 	if err == nil && len(blobs) > 0 {
@@ -241,12 +270,20 @@ func (s *Server) snapshot(snap *journal.Snapshot) error {
 		if err := ss.tree.Snapshot(snap.Append); err != nil {
 			return err
 		}
+		err := ss.streams.Snapshot(func(payload []byte) error {
+			w := journal.Begin(nil, recStream)
+			w.Uint(uint64(ss.id))
+			return snap.Append(append(w, payload...))
+		})
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // compact replaces the journal by a snapshot. Changes wait meanwhile; reading
-// goes on. Locks are taken in the order of requests: trees, then store.
+// goes on. Locks are taken in the order of requests: trees, streams, store.
 func (s *Server) compact() error {
 	if s.journal == nil {
 		return nil
@@ -266,6 +303,10 @@ func (s *Server) compact() error {
 	for _, ss := range sessions {
 		ss.tree.Lock()
 		defer ss.tree.Unlock()
+	}
+	for _, ss := range sessions {
+		ss.streams.Lock()
+		defer ss.streams.Unlock()
 	}
 	s.store.Lock()
 	defer s.store.Unlock()

@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync/atomic"
 
+	"github.com/v6d-go/v6d/internal/journal"
 	"github.com/v6d-go/v6d/internal/meta"
 	"github.com/v6d-go/v6d/internal/object"
 	"github.com/v6d-go/v6d/internal/status"
@@ -126,6 +127,7 @@ func (ss *session) remove() error {
 
 func (ss *session) end() error {
 	s := ss.srv
+	ss.streams.Discard()
 	s.mu.Lock()
 	delete(s.sessions, ss.id)
 	s.mu.Unlock()
@@ -155,8 +157,26 @@ func (c chunks) Possible(size int64) bool {
 
 func (c chunks) Freed() <-chan struct{} { return c.ss.srv.store.Freed() }
 
-func (c chunks) NewChunk(h *store.Holder, size int64) (store.View, error) {
+func (c chunks) NewChunk(h *store.Holder, size int64, owned bool) (store.View, error) {
+	if owned {
+		return c.ss.blobs.Create(h, size)
+	}
 	return c.ss.blobs.NextChunk(h, size)
+}
+
+func (c chunks) Shorten(id object.ID, size int64) error { return c.ss.blobs.Shrink(id, size) }
+
+func (c chunks) Size(id object.ID) int64 {
+	if size, ok := c.ss.blobs.Sealed(id); ok || id.IsBlob() {
+		return size
+	}
+	return c.ss.tree.Bytes(id)
+}
+
+func (c chunks) Record(payload []byte) error {
+	w := journal.Begin(nil, recStream)
+	w.Uint(uint64(c.ss.id))
+	return c.ss.srv.journal.Append(append(w, payload...))
 }
 
 func (c chunks) Seal(id object.ID) error { return c.ss.blobs.SealChunk(id) }

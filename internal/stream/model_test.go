@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -26,6 +27,8 @@ type fakeBacking struct {
 	queued map[object.ID]int
 	freed  chan struct{}
 	fail   error // of the next Queued
+
+	journal [][]byte
 }
 
 func newBacking() *fakeBacking {
@@ -51,7 +54,7 @@ func (f *fakeBacking) Freed() <-chan struct{} {
 	return f.freed
 }
 
-func (f *fakeBacking) NewChunk(_ *store.Holder, size int64) (store.View, error) {
+func (f *fakeBacking) NewChunk(_ *store.Holder, size int64, _ bool) (store.View, error) {
 	if size == 0 {
 		return store.View{ID: object.EmptyBlob}, nil
 	}
@@ -67,6 +70,30 @@ func (f *fakeBacking) Seal(id object.ID) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.sealed[id] = true
+	return nil
+}
+
+func (f *fakeBacking) Shorten(id object.ID, size int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if have, ok := f.chunks[id]; !ok || size > have || size < 0 || f.sealed[id] {
+		return status.Errorf(status.Invalid, "shorten %s of %d to %d", id, have, size)
+	}
+	f.usage -= f.chunks[id] - size
+	f.chunks[id] = size
+	return nil
+}
+
+func (f *fakeBacking) Size(id object.ID) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.chunks[id]
+}
+
+func (f *fakeBacking) Record(payload []byte) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.journal = append(f.journal, slices.Clone(payload))
 	return nil
 }
 
@@ -237,16 +264,16 @@ func ask(ctx context.Context, t *Table, h *store.Holder, s step) (object.ID, err
 	case "create":
 		return 0, t.Create(s.stream)
 	case "open":
-		return 0, t.Open(s.stream, s.n%4)
+		return 0, t.Open(h, s.stream, s.n%4)
 	case "next":
 		v, err := t.Next(ctx, h, s.stream, s.n)
 		return v.ID, err
 	case "push":
-		return 0, t.Push(s.stream, object.ID(s.n))
+		return 0, t.Push(h, s.stream, object.ID(s.n))
 	case "pull":
 		return t.Pull(ctx, h, s.stream)
 	case "stop":
-		return 0, t.Stop(s.stream, s.fail)
+		return 0, t.Stop(s.stream, s.fail, "")
 	case "drop":
 		return 0, t.Drop(s.stream)
 	case "close":

@@ -205,21 +205,29 @@ func (m *model) cancel(c *call) {
 
 // compare checks what a Table shows, and what its session holds.
 func (m *model) compare(t *Table, back *fakeBacking) error {
-	list := t.List()
-	slices.SortFunc(list, func(a, b Info) int { return int(a.ID) - int(b.ID) })
-	var want []Info
+	type row struct {
+		id             object.ID
+		state, waits   string
+		ready          int
+		mode           int64
+		pushed, pulled uint64
+	}
+	var list, want []row
+	for _, in := range t.List() {
+		list = append(list, row{in.ID, in.State, in.Waits, in.Ready, in.Mode, in.Pushed, in.Pulled})
+	}
 	queued := map[object.ID]int{}
 	for id := object.ID(1); id < 3; id++ {
 		st := m.streams[id]
 		if st == nil {
 			continue
 		}
-		in := Info{ID: id, State: st.state, Ready: len(st.ready), Mode: st.mode, Pushed: st.pushed, Pulled: st.pulled}
+		in := row{id: id, state: st.state, ready: len(st.ready), mode: st.mode, pushed: st.pushed, pulled: st.pulled}
 		switch {
 		case st.reader != nil:
-			in.Waits = "reader"
+			in.waits = "reader"
 		case st.writer != nil:
-			in.Waits = "writer"
+			in.waits = "writer"
 		}
 		want = append(want, in)
 		for _, chunk := range append(slices.Clone(st.ready), st.reading) {

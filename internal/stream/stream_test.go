@@ -21,7 +21,7 @@ func TestQueueFails(t *testing.T) {
 	full := status.Errorf(status.NotEnoughMemory, "the journal is full")
 	for name, again := range map[string]func(*Table) error{
 		"next": func(t *Table) error { _, err := t.Next(context.Background(), nil, 1, 5); return err },
-		"stop": func(t *Table) error { return t.Stop(1, false) },
+		"stop": func(t *Table) error { return t.Stop(1, false, "") },
 	} {
 		back := newBacking()
 		table := NewTable(back)
@@ -52,7 +52,7 @@ func TestQueueFails(t *testing.T) {
 	table := NewTable(back)
 	_ = table.Create(1)
 	back.fail = full
-	if err := table.Push(1, 7); !errors.Is(err, status.NotEnoughMemory) || table.List()[0].Ready != 0 {
+	if err := table.Push(nil, 1, 7); !errors.Is(err, status.NotEnoughMemory) || table.List()[0].Ready != 0 {
 		t.Errorf("push: %v, %+v", err, table.List())
 	}
 }
@@ -64,8 +64,8 @@ type slowBacking struct {
 	full   bool
 }
 
-func (s *slowBacking) NewChunk(h *store.Holder, size int64) (store.View, error) {
-	v, err := s.fakeBacking.NewChunk(h, size)
+func (s *slowBacking) NewChunk(h *store.Holder, size int64, owned bool) (store.View, error) {
+	v, err := s.fakeBacking.NewChunk(h, size, owned)
 	if s.full {
 		s.Delete(h, v.ID)
 		v, err = store.View{}, status.Errorf(status.IOError, "no chunk")
@@ -81,10 +81,10 @@ func TestDroppedWhileAllocating(t *testing.T) {
 	table := NewTable(back)
 	_ = table.Create(1)
 	back.during = func() {
-		if err := table.Push(1, 9); !errors.Is(err, status.InvalidStreamState) {
+		if err := table.Push(nil, 1, 9); !errors.Is(err, status.InvalidStreamState) {
 			t.Errorf("push beside a writer: %v", err)
 		}
-		if err := table.Stop(1, false); !errors.Is(err, status.InvalidStreamState) {
+		if err := table.Stop(1, false, ""); !errors.Is(err, status.InvalidStreamState) {
 			t.Errorf("stop beside a writer: %v", err)
 		}
 		if err := table.Drop(1); err != nil {
@@ -132,7 +132,7 @@ func TestTogether(t *testing.T) {
 			for n := range chunks {
 				if n%3 == 2 {
 					pushed := object.ID(1000*(i+1) + n)
-					if table.Push(id, pushed) != nil {
+					if table.Push(nil, id, pushed) != nil {
 						return
 					}
 					handed[i] = append(handed[i], pushed)
@@ -147,7 +147,7 @@ func TestTogether(t *testing.T) {
 				}
 				handed[i] = append(handed[i], v.ID)
 			}
-			if err := table.Stop(id, false); err != nil && i > 0 {
+			if err := table.Stop(id, false, ""); err != nil && i > 0 {
 				t.Errorf("stream %d: stop: %v", i, err)
 			}
 		})

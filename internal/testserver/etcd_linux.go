@@ -219,8 +219,9 @@ type Event struct {
 func (e *Etcd) History(ctx context.Context, prefix string) (list []Event) {
 	end := []byte(prefix)
 	end[len(end)-1]++
-	body, err := json.Marshal(map[string]any{"create_request": map[string]any{
-		"key": []byte(prefix), "range_end": end, "start_revision": "1"}})
+	body, err := json.Marshal(map[string]any{
+		"create_request": map[string]any{"key": []byte(prefix), "range_end": end, "start_revision": "1"},
+	})
 	if err != nil {
 		return nil
 	}
