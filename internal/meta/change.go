@@ -125,8 +125,11 @@ func (t *Tree) Label(ctx context.Context, id object.ID, keys, values []string) e
 	return t.transact(ctx, func() (*plan, error) {
 		t.settled(id)
 		e := t.objects[id]
-		if e == nil {
+		switch {
+		case e == nil:
 			return nil, status.Errorf(status.ObjectNotExists, "no object %s", id)
+		case e.foreign && e.transient: // what its instance has again, it will have without the label
+			return nil, status.Errorf(status.ObjectNotExists, "object %s has gone from instance %d; it is here for what refers to it", id, e.instance)
 		}
 		labels := map[string]string{}
 		if text, err := e.labels.Text(); err == nil {

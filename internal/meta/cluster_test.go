@@ -585,6 +585,9 @@ func TestDangling(t *testing.T) {
 		if a.seen(t, g) != "" || a.seen(t, y) == "" || len(keysOf(hub, keySignatures+"i0")) > 0 {
 			t.Errorf("g %q, y %q, signatures %v", a.seen(t, g), a.seen(t, y), keysOf(hub, keySignatures))
 		}
+		if err := b.tree.Label(t.Context(), x, []string{"k"}, []string{"v"}); status.Of(err) != status.ObjectNotExists {
+			t.Errorf("labelling what is deleted: %v", err)
+		}
 		other := b.global(t, x, y)
 		if err := b.tree.Persist(t.Context(), other); err == nil || !strings.Contains(err.Error(), "was deleted") {
 			t.Errorf("persisting what holds a deleted object: %v", err)
