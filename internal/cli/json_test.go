@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/v6d-go/v6d/client"
 	"github.com/v6d-go/v6d/internal/output"
 	"github.com/v6d-go/v6d/internal/testserver"
 )
@@ -40,29 +41,47 @@ func TestJSON(t *testing.T) {
 	if exit, _, errs := run("context", "add", "here", "--socket", d.Socket); exit != 0 {
 		t.Fatal(errs)
 	}
+	if exit, _, errs := run("stream", "put", "s", file, "--retain", "1MiB"); exit != 0 {
+		t.Fatal(errs)
+	}
+	c, err := client.Dial(t.Context(), client.Options{Socket: d.Socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	s, err := c.GetName(t.Context(), "s", false)
+	if err == nil {
+		_, err = c.OpenReader(t.Context(), s, client.ReaderOptions{Name: "r"})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, args := range map[string][]string{
-		"put":          {"put", file},
-		"ls":           {"ls"},
-		"ls-blobs":     {"ls", "--blobs"},
-		"meta":         {"meta", "a"},
-		"tree":         {"tree", "a"},
-		"describe":     {"describe", "a"},
-		"label":        {"label", "a"},
-		"exists":       {"exists", "a"},
-		"name-ls":      {"name", "ls"},
-		"name-get":     {"name", "get", "a"},
-		"du":           {"du"},
-		"df":           {"df"},
-		"top":          {"top", "--once"},
-		"status":       {"status"},
-		"ping":         {"ping"},
-		"doctor":       {"doctor"},
-		"version":      {"version"},
-		"events":       {"events", "--since", "1m", "--timeout", "50ms"},
-		"context-ls":   {"context", "ls"},
-		"context-show": {"context", "show", "here"},
-		"config-view":  {"config", "view"},
-		"error":        {"get", "nosuch"},
+		"put":           {"put", file},
+		"ls":            {"ls"},
+		"ls-blobs":      {"ls", "--blobs"},
+		"meta":          {"meta", "a"},
+		"tree":          {"tree", "a"},
+		"describe":      {"describe", "a"},
+		"label":         {"label", "a"},
+		"exists":        {"exists", "a"},
+		"name-ls":       {"name", "ls"},
+		"name-get":      {"name", "get", "a"},
+		"du":            {"du"},
+		"df":            {"df"},
+		"top":           {"top", "--once"},
+		"status":        {"status"},
+		"ping":          {"ping"},
+		"doctor":        {"doctor"},
+		"version":       {"version"},
+		"events":        {"events", "--since", "1m", "--timeout", "50ms"},
+		"context-ls":    {"context", "ls"},
+		"context-show":  {"context", "show", "here"},
+		"config-view":   {"config", "view"},
+		"stream-create": {"stream", "create", "made"},
+		"stream-ls":     {"stream", "ls"},
+		"stream-info":   {"stream", "info", "s"},
+		"error":         {"get", "nosuch"},
 	} {
 		_, out, errs := run(append(args, "-o", "json")...)
 		if name == "error" {

@@ -497,8 +497,9 @@ func newStreamCollect(d *deps) *cobra.Command {
 		Short: "Turn a stream into an object: read it to its end, and store its bytes",
 		Long: `Read the stream to its end and store its bytes as one object, as "v6d put" does. When
 the writer fails, nothing is stored.`,
-		Example: `  v6d stream collect log --name log-2026-11-23`,
-		Args:    cobra.ExactArgs(1),
+		Example: `  v6d stream collect log --name log-2026-11-23
+  v6d stream collect rows --wait --label source=export`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			p, err := d.printer()
 			if err != nil {
@@ -664,7 +665,7 @@ func (s *streamInfo) retention() string {
 	var r struct {
 		All   bool
 		Bytes int64
-		Age   time.Duration
+		Age   time.Duration `json:"age_ns"`
 	}
 	if json.Unmarshal(s.Retain, &r) != nil {
 		return "none"
@@ -825,10 +826,11 @@ func (d *deps) oneStream(ctx context.Context, c *client.Client, arg string) (*st
 
 func newStreamInfo(d *deps) *cobra.Command {
 	return &cobra.Command{
-		Use:     "info ID|NAME",
-		Short:   "Show a stream and its readers",
-		Example: `  v6d stream info log`,
-		Args:    cobra.ExactArgs(1),
+		Use:   "info ID|NAME",
+		Short: "Show a stream and its readers",
+		Example: `  v6d stream info log
+  v6d stream info log -o json --jq '.item.readers'`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			p, err := d.printer()
 			if err != nil {
@@ -879,10 +881,11 @@ func (s *streamInfo) write(w io.Writer) error {
 
 func newStreamStop(d *deps) *cobra.Command {
 	return &cobra.Command{
-		Use:     "stop ID|NAME",
-		Short:   "End a stream: readers get what was written, then its end",
-		Example: `  v6d stream stop log`,
-		Args:    cobra.ExactArgs(1),
+		Use:   "stop ID|NAME",
+		Short: "End a stream: readers get what was written, then its end",
+		Example: `  v6d stream stop log
+  v6d stream stop o0051dd9f7a2c0002`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return d.withClient(c.Context(), func(ctx context.Context, c *client.Client) error {
 				s, err := d.oneStream(ctx, c, args[0])
@@ -897,10 +900,11 @@ func newStreamStop(d *deps) *cobra.Command {
 
 func newStreamAbort(d *deps) *cobra.Command {
 	return &cobra.Command{
-		Use:     "abort ID|NAME [REASON]",
-		Short:   "End a stream in failure: readers get what was written, then the reason",
-		Example: `  v6d stream abort log "the input was wrong"`,
-		Args:    cobra.RangeArgs(1, 2),
+		Use:   "abort ID|NAME [REASON]",
+		Short: "End a stream in failure: readers get what was written, then the reason",
+		Example: `  v6d stream abort log
+  v6d stream abort log "the input was wrong"`,
+		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			reason := "it was aborted"
 			if len(args) == 2 {

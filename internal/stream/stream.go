@@ -87,7 +87,7 @@ const (
 type Retain struct {
 	All   bool          `json:"all,omitempty"`
 	Bytes int64         `json:"bytes,omitempty"` // the newest chunks, up to so many bytes
-	Age   time.Duration `json:"age,omitempty"`   // what was written in that time
+	Age   time.Duration `json:"age_ns,omitempty"` // what was written in that time
 }
 
 // Table is the set of streams of one session. It is safe for concurrent use.
