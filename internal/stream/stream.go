@@ -86,7 +86,7 @@ const (
 // yet; the zero value keeps what nobody has read.
 type Retain struct {
 	All   bool          `json:"all,omitempty"`
-	Bytes int64         `json:"bytes,omitempty"` // the newest chunks, up to so many bytes
+	Bytes int64         `json:"bytes,omitempty"`  // the newest chunks, up to so many bytes
 	Age   time.Duration `json:"age_ns,omitempty"` // what was written in that time
 }
 
