@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"net"
 	"slices"
 	"time"
 
@@ -208,6 +209,12 @@ func (w *StreamWriter) Put(ctx context.Context, b []byte) error {
 		return nil
 	}
 	if !w.c.info.Local {
+		if w.shared { // wait for room: an upload is refused when there is none
+			q := protocol.WriteChunkRequest{ID: w.id, Size: uint64(len(b))}
+			if err := call(ctx, w.c, protocol.WriteChunk, &q, &protocol.NextChunkReply{}, nil); err != nil {
+				return err
+			}
+		}
 		id, err := w.c.PutBlob(ctx, b)
 		if err != nil {
 			return err
@@ -316,6 +323,7 @@ type StreamReader struct {
 	done   uint64  // the chunk after the last one that was returned and is finished
 	next   uint64
 	blob   *Blob // of a plain stream: the chunk that was returned
+	start  uint64
 	err    error // how it ended
 }
 
@@ -329,12 +337,12 @@ func (c *Client) OpenReader(ctx context.Context, id ID, o ReaderOptions) (*Strea
 	if err != nil {
 		return nil, err
 	}
-	return &StreamReader{c: c, id: id, o: o, shared: r.Shared, done: r.At, next: r.At}, nil
+	return &StreamReader{c: c, id: id, o: o, shared: r.Shared, done: r.At, next: r.At, start: r.At}, nil
 }
 
 // Next gives the chunk before back and returns the next one, waiting for it. At the
 // end of the stream it fails with io.EOF, when the producer failed with
-// StreamFailed and the producer's reason.
+// StreamFailed and the producer's reason. After an error it fails for good.
 func (r *StreamReader) Next(ctx context.Context) (Chunk, error) {
 	if r.err != nil {
 		return Chunk{}, r.err
@@ -343,10 +351,25 @@ func (r *StreamReader) Next(ctx context.Context) (Chunk, error) {
 	if errors.Is(err, status.StreamDrained) {
 		err = io.EOF
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, status.StreamFailed) {
-		r.err = err
+	if err != nil {
+		r.err = err // going on would leave something out
 	}
 	return ch, err
+}
+
+// Start returns the number of the chunk with which this reader began: those before
+// it were read by others and not retained, or by an earlier reader of this name.
+func (r *StreamReader) Start() uint64 { return r.start }
+
+// Close ends the reading: a cursor without a name goes, so that nothing is kept for
+// it any more, one with a name goes on behind the last chunk that was given back.
+// Chunks must no longer be used. Of a plain stream the end of the Client is needed.
+func (r *StreamReader) Close(ctx context.Context) error {
+	if !r.shared || errors.Is(r.err, net.ErrClosed) {
+		return nil
+	}
+	r.err, r.got = net.ErrClosed, nil
+	return do(ctx, r.c, protocol.ForgetReader, protocol.ForgetReaderRequest{ID: r.id, Reader: r.o.Name, Close: true})
 }
 
 func (r *StreamReader) read(ctx context.Context) (Chunk, error) {

@@ -142,7 +142,18 @@ func testReaders(t *testing.T, d daemon) {
 	out := ok(d.connect(t).OpenWriter(ctx, id))(t)
 	_, err = d.connect(t).OpenWriter(ctx, id)
 	wantErr(t, err, client.StreamOpened)
-	must(t, produce(ctx, out, 0, total))
+	// A reader that loses interest holds nobody up.
+	same := d.connect(t)
+	bored := ok(same.OpenReader(ctx, id, client.ReaderOptions{}))(t)
+	must(t, produce(ctx, out, 0, 10))
+	_, err = same.OpenReader(ctx, id, client.ReaderOptions{})
+	wantErr(t, err, client.StreamOpened)
+	ok(bored.Next(ctx))(t)
+	must(t, bored.Close(ctx))
+	if _, err := bored.Next(ctx); err == nil {
+		t.Error("a closed reader reads on")
+	}
+	must(t, produce(ctx, out, 10, total))
 	must(t, out.Close(ctx))
 	wg.Wait()
 	c := d.connect(t)

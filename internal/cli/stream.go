@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os/exec"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -108,14 +111,14 @@ func (o *makeOptions) make(ctx context.Context, d *deps, c *client.Client, name 
 	if err != nil {
 		return 0, err
 	}
-	old, err := c.GetName(ctx, name, false)
+	old, typename, err := d.named(ctx, c, name)
 	switch {
-	case err == nil && !o.Replace:
-		return 0, status.Errorf(status.ObjectExists, "name %q points at %s already", name, old).WithHint("--replace makes a new stream")
-	case err != nil && !isNotFound(err):
+	case err != nil:
 		return 0, err
-	case isNotFound(err):
-		old = 0
+	case old != 0 && !o.Replace:
+		return 0, status.Errorf(status.ObjectExists, "name %q points at %s already", name, old).WithHint("--replace makes a new stream")
+	case old != 0 && !isStream(typename):
+		return 0, status.Errorf(status.ObjectExists, "name %q is that of a %s, not of a stream", name, typename).WithHint("choose another name")
 	}
 	id, err := c.NewStream(ctx, opts)
 	if err != nil {
@@ -131,19 +134,61 @@ func (o *makeOptions) make(ctx context.Context, d *deps, c *client.Client, name 
 		return 0, errors.Join(err, removeStream(context.WithoutCancel(ctx), c, id))
 	}
 	if old != 0 {
-		if err := removeStream(ctx, c, old); err != nil && !isNotFound(err) {
+		if err := removeStream(ctx, c, old); err != nil {
 			return id, fmt.Errorf("remove the stream that had the name: %w", err)
 		}
 	}
 	return id, nil
 }
 
-// removeStream drops a stream and deletes its metadata; what is no stream stays.
+// named returns the object of a name, and its type; 0 where there is none, or where
+// it is gone and only the name was left.
+func (d *deps) named(ctx context.Context, c *client.Client, name string) (client.ID, string, error) {
+	id, err := c.GetName(ctx, name, false)
+	if isNotFound(err) {
+		return 0, "", nil
+	}
+	if err != nil {
+		return 0, "", err
+	}
+	m, err := c.GetObject(ctx, id)
+	if isNotFound(err) {
+		return 0, "", nil
+	}
+	if err != nil {
+		return 0, "", err
+	}
+	return id, m.Typename, nil
+}
+
+func isStream(typename string) bool { return strings.HasSuffix(typename, "Stream") }
+
+// removeStream drops a stream and deletes its metadata and names.
 func removeStream(ctx context.Context, c *client.Client, id client.ID) error {
-	if err := c.DropStream(ctx, id); err != nil {
+	if err := c.DropStream(ctx, id); err != nil && !isNotFound(err) {
 		return err
 	}
+	names, err := c.ListNames(ctx, "*", math.MaxInt64)
+	if err != nil {
+		return err
+	}
+	for name, of := range names {
+		if of == id {
+			if err := c.DropName(ctx, name); err != nil {
+				return err
+			}
+		}
+	}
 	return c.Delete(ctx, []client.ID{id}, client.DeleteOptions{})
+}
+
+// renamed makes an error speak of a stream as the user does, not by its id.
+func renamed(err error, id client.ID, arg string) error {
+	e, ok := errors.AsType[*status.Error](err)
+	if !ok || arg == id.String() || !strings.Contains(e.Error(), id.String()) {
+		return err
+	}
+	return &status.Error{Code: e.Code, Msg: strings.ReplaceAll(err.Error(), id.String(), arg), Hint: e.Hint}
 }
 
 func newStreamCreate(d *deps) *cobra.Command {
@@ -190,6 +235,8 @@ type streamPutOptions struct {
 	makeOptions
 	Chunk string
 	Flush time.Duration
+
+	given []string // of the flags that say how a stream is made
 }
 
 func (o *streamPutOptions) flags(c *cobra.Command) {
@@ -223,11 +270,23 @@ chunk.`,
 			if !command && len(args) > 2 {
 				return usage("one file at most, %d are given", len(args)-1).WithHint("to run a command, put -- before it")
 			}
+			o.given = givenFlags(c)
 			return runStreamPut(c.Context(), d, args, command, o, nil)
 		},
 	}
 	o.flags(c)
 	return c
+}
+
+// givenFlags lists the flags that say how a stream is made, of those that were
+// given.
+func givenFlags(c *cobra.Command) (list []string) {
+	for _, name := range []string{"type", "retain", "param", "plain"} {
+		if c.Flags().Changed(name) {
+			list = append(list, "--"+name)
+		}
+	}
+	return list
 }
 
 func newStreamTee(d *deps) *cobra.Command {
@@ -240,6 +299,8 @@ func newStreamTee(d *deps) *cobra.Command {
   v6d stream cat rows --wait | wc -l`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			o.given = givenFlags(c)
+			signal.Ignore(syscall.SIGPIPE) // a closed output is an error to be told, not a death
 			return runStreamPut(c.Context(), d, args, false, o, d.streams.Out)
 		},
 	}
@@ -254,8 +315,17 @@ func runStreamPut(ctx context.Context, d *deps, args []string, command bool, o s
 	if err != nil {
 		return err
 	}
-	if cut.arrow && o.Type == "" {
+	switch {
+	case cut.arrow && o.Type == "":
 		o.Type = "recordbatch"
+	case cut.arrow != (o.Type == "recordbatch" || o.Type == "dataframe"):
+		return usage("--type %s and --chunk %s do not go together", o.Type, o.Chunk).WithHint("record batches and data frames come with --chunk arrow, bytes without")
+	}
+	run := ""
+	if command {
+		if run, err = exec.LookPath(args[1]); err != nil {
+			return usage("%s: %v", args[1], errors.Unwrap(err))
+		}
 	}
 	if _, err := o.parse(); err != nil {
 		return err
@@ -264,27 +334,36 @@ func runStreamPut(ctx context.Context, d *deps, args []string, command bool, o s
 		return usage("--flush %v: want a time of 0 or more", o.Flush)
 	}
 	return d.withClient(ctx, func(ctx context.Context, c *client.Client) error {
-		var in io.ReadCloser
-		wait := func() error { return nil }
-		var err error
+		st, err := c.InstanceStatus(ctx)
+		if err == nil && int64(cut.size) > st.MemoryLimit/2 {
+			err = status.Errorf(status.NotEnoughMemory, "--chunk %s is more than half of the pool, which has %s", o.Chunk, config.FormatSize(st.MemoryLimit))
+		}
+		if err != nil {
+			return err
+		}
+		in, wait := io.NopCloser(d.streams.In), func() error { return nil }
 		switch {
 		case command:
-			in, wait, err = startCommand(ctx, d, args[1:])
+		case len(args) == 2:
+			in, _, _, err = openSource(d.streams, args[1])
 		default:
-			source := "-"
-			if len(args) == 2 {
-				source = args[1]
+			in, _, _, err = openSource(d.streams, "-")
+		}
+		if err != nil {
+			return err
+		}
+		w, err := o.openWriter(ctx, d, c, args[0])
+		if err == nil && command { // it begins its work only when there is somewhere to put it
+			running, cancel := context.WithCancel(ctx)
+			defer cancel()
+			if in, wait, err = startCommand(running, d, run, args[1:]); err != nil {
+				_ = w.Abort(ctx, err.Error())
 			}
-			in, _, _, err = openSource(d.streams, source)
 		}
 		if err != nil {
 			return err
 		}
 		defer in.Close()
-		w, err := o.openWriter(ctx, d, c, args[0])
-		if err != nil {
-			return err
-		}
 		p := pump{w: w, cut: cut, flush: o.Flush, in: in, tee: tee}
 		if !command && len(args) == 1 {
 			p.in = d.streams.In // the file itself, which can be polled
@@ -309,14 +388,19 @@ func runStreamPut(ctx context.Context, d *deps, args []string, command bool, o s
 
 // openWriter opens the stream of a name for writing, or makes it.
 func (o *streamPutOptions) openWriter(ctx context.Context, d *deps, c *client.Client, name string) (*client.StreamWriter, error) {
-	id, err := c.GetName(ctx, name, false)
-	if o.Replace || isNotFound(err) {
+	id, _, err := d.named(ctx, c, name)
+	switch {
+	case err != nil:
+	case id == 0 || o.Replace:
 		id, err = o.make(ctx, d, c, name)
+	case len(o.given) > 0:
+		err = usage("the stream %q exists: %s cannot be changed", name, strings.Join(o.given, ", ")).WithHint("--replace makes a new one")
 	}
 	if err != nil {
 		return nil, err
 	}
 	w, err := c.OpenWriter(ctx, id)
+	err = renamed(err, id, name)
 	switch {
 	case errors.Is(err, client.StreamState):
 		return nil, status.Errorf(status.ObjectExists, "the stream %q has ended already", name).WithHint("--replace makes a new one")
@@ -332,7 +416,7 @@ func (d *deps) noStream(ctx context.Context, c *client.Client, arg string, id cl
 	switch {
 	case metaErr != nil:
 		return err
-	case !strings.HasSuffix(m.Typename, "Stream"):
+	case !isStream(m.Typename):
 		return status.Errorf(status.ObjectNotExists, "%s is a %s, not a stream", arg, m.Typename)
 	case m.InstanceID != c.Info().InstanceID:
 		return status.Errorf(status.ObjectNotExists, "the stream %s is on %s, not here", arg, location(uint64(m.InstanceID))).
@@ -343,11 +427,7 @@ func (d *deps) noStream(ctx context.Context, c *client.Client, arg string, id cl
 }
 
 // startCommand runs a command whose output is the input of a stream.
-func startCommand(ctx context.Context, d *deps, args []string) (io.ReadCloser, func() error, error) {
-	path, err := exec.LookPath(args[0])
-	if err != nil {
-		return nil, nil, usage("%s: %v", args[0], errors.Unwrap(err))
-	}
+func startCommand(ctx context.Context, d *deps, path string, args []string) (io.ReadCloser, func() error, error) {
 	cmd := exec.CommandContext(ctx, path, args[1:]...)
 	cmd.Args[0] = args[0]
 	cmd.Stdin, cmd.Stderr = d.streams.In, d.streams.Err
@@ -425,6 +505,9 @@ Record batches are written as one Arrow IPC stream.`,
 func (d *deps) openReader(ctx context.Context, c *client.Client, arg string, wait bool, o client.ReaderOptions) (*client.StreamReader, *client.Meta, error) {
 	if wait {
 		if err := waitFor(ctx, c, arg, "exists"); err != nil {
+			if ctx.Err() != nil {
+				err = fmt.Errorf("wait for %s: %w", arg, context.Cause(ctx))
+			}
 			return nil, nil, err
 		}
 	}
@@ -440,7 +523,7 @@ func (d *deps) openReader(ctx context.Context, c *client.Client, arg string, wai
 	if isNotFound(err) {
 		err = d.noStream(ctx, c, arg, id, err)
 	}
-	return r, m, err
+	return r, m, renamed(err, id, arg)
 }
 
 func runStreamCat(ctx context.Context, d *deps, c *client.Client, arg string, o streamCatOptions) error {
@@ -456,13 +539,16 @@ func runStreamCat(ctx context.Context, d *deps, c *client.Client, arg string, o 
 	if err != nil {
 		return err
 	}
+	if n := r.Start(); n > 0 && o.Reader == "" && !o.Newest {
+		fmt.Fprintf(d.streams.Err, "v6d: the first %d chunks of %s are gone: others have read them, and it does not retain them\n", n, arg)
+	}
 	guard := output.IsTerminal(d.streams.Out) && !o.Force
 	if guard && out.binary() {
 		return usage("record batches would be written to the terminal").WithHint("redirect them, or use --force")
 	}
 	for ch, err := range r.All(ctx) {
 		if err != nil {
-			return errors.Join(err, out.end())
+			return errors.Join(renamed(err, m.ID, arg), out.end())
 		}
 		if guard && !isText(ch.Bytes) {
 			return usage("binary data would be written to the terminal").WithHint("redirect it, or use --force")
@@ -538,6 +624,10 @@ func runCollect(ctx context.Context, d *deps, c *client.Client, arg string, wait
 	if err != nil {
 		return res, err
 	}
+	if n := r.Start(); n > 0 {
+		return res, status.Errorf(status.InvalidStreamState, "the first %d chunks of %s are gone: others have read them", n, arg).
+			WithHint("--retain all keeps what is read, for a stream that is to be collected")
+	}
 	if m.Typename != client.ByteStream {
 		return res, status.Errorf(status.NotImplemented, "%s is a %s: only bytes can be collected", arg, m.Typename).
 			WithHint("`v6d stream cat " + arg + " > file.arrow` writes an Arrow IPC stream")
@@ -552,7 +642,7 @@ func runCollect(ctx context.Context, d *deps, c *client.Client, arg string, wait
 	progress := output.NewProgress(d.streams.Err, arg, -1, false, true)
 	data, err := fill(ctx, store, &chunkReader{ctx: ctx, r: r}, -1, progress)
 	if err != nil {
-		return res, err
+		return res, renamed(err, m.ID, arg)
 	}
 	res.Bytes = data.size
 	if res.ID, err = fileObject(ctx, store, &data, ""); err != nil {
@@ -808,7 +898,7 @@ func watchStreams(ctx context.Context, c *client.Client, p *output.Printer) erro
 
 // oneStream finds a stream by id or name.
 func (d *deps) oneStream(ctx context.Context, c *client.Client, arg string) (*streamInfo, error) {
-	id, err := d.find(ctx, c, arg)
+	id, err := resolve(ctx, c, arg)
 	if err != nil {
 		return nil, err
 	}
@@ -820,6 +910,9 @@ func (d *deps) oneStream(ctx context.Context, c *client.Client, arg string) (*st
 		if list[i].ID == id {
 			return &list[i], nil
 		}
+	}
+	if _, err := d.find(ctx, c, arg); err != nil {
+		return nil, err
 	}
 	return nil, d.noStream(ctx, c, arg, id, status.Errorf(status.ObjectNotExists, "no stream %s", id))
 }
@@ -892,7 +985,7 @@ func newStreamStop(d *deps) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return c.StopStream(ctx, s.ID, false)
+				return renamed(c.StopStream(ctx, s.ID, false), s.ID, args[0])
 			})
 		},
 	}
@@ -915,7 +1008,7 @@ func newStreamAbort(d *deps) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return c.AbortStream(ctx, s.ID, reason)
+				return renamed(c.AbortStream(ctx, s.ID, reason), s.ID, args[0])
 			})
 		},
 	}
@@ -939,7 +1032,7 @@ reader is removed, so that what it has not read is no longer kept for it.`,
 						return err
 					}
 					if reader != "" {
-						return c.ForgetReader(ctx, s.ID, reader)
+						return renamed(c.ForgetReader(ctx, s.ID, reader), s.ID, arg)
 					}
 					return removeStream(ctx, c, s.ID)
 				})

@@ -143,6 +143,8 @@ func (p *pump) pieces(ctx context.Context) error {
 		n, err := p.fillUp(ctx, b)
 		switch {
 		case err != nil && !errors.Is(err, errFlush) && !errors.Is(err, io.EOF):
+			p.w.Shorten(n)
+			p.rescue(ctx, fast, stage[:min(n, len(stage))])
 			return err
 		case fast && n > len(b)/2:
 			p.w.Shorten(n)
@@ -168,6 +170,17 @@ func (p *pump) pieces(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// rescue queues what was read before an error, if that can be done at once.
+func (p *pump) rescue(ctx context.Context, filled bool, b []byte) {
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if filled {
+		_ = p.w.Flush(late) // the error that led here is told
+		return
+	}
+	_ = p.w.Put(late, b)
 }
 
 // fillUp reads until b is full, the input ends, or it is time to flush.
@@ -201,6 +214,7 @@ func (p *pump) wholeLines(ctx context.Context) error {
 		last := errors.Is(err, io.EOF)
 		switch {
 		case err != nil && !last && !errors.Is(err, errFlush):
+			p.rescue(ctx, false, b[:end])
 			return err
 		case last:
 			end = n
@@ -208,7 +222,8 @@ func (p *pump) wholeLines(ctx context.Context) error {
 			continue
 		}
 		if end > 0 {
-			if err := p.check(b[:end]); err != nil {
+			if good, err := p.check(b[:end]); err != nil {
+				p.rescue(ctx, false, b[:good])
 				return err
 			}
 			if err := p.w.Put(ctx, b[:end]); err != nil {
@@ -223,30 +238,53 @@ func (p *pump) wholeLines(ctx context.Context) error {
 	}
 }
 
-// check makes sure that lines are JSON, where that is asked for.
-func (p *pump) check(b []byte) error {
+// check makes sure that lines are JSON, where that is asked for, and returns how
+// many bytes are.
+func (p *pump) check(b []byte) (good int, err error) {
 	if !p.cut.json {
-		return nil
+		return len(b), nil
 	}
 	for line := range bytes.Lines(b) {
 		p.line++
 		if text := bytes.TrimSpace(line); len(text) > 0 && !json.Valid(text) {
-			return status.Errorf(status.UserInputError, "line %d of the input is not JSON: %.60q", p.line, text)
+			return good, status.Errorf(status.UserInputError, "line %d of the input is not JSON: %.60q", p.line, text)
 		}
+		good += len(line)
 	}
-	return nil
+	return good, nil
+}
+
+// input reads as the pump does, and remembers what went wrong: libraries wrap
+// errors, or leave them out.
+type input struct {
+	ctx context.Context //nolint:containedctx // lives for one run of the pump
+	p   *pump
+	err error
+}
+
+func (in *input) Read(b []byte) (int, error) {
+	n, err := in.p.read(in.ctx, b, time.Time{})
+	if err != nil && !errors.Is(err, io.EOF) {
+		in.err = err
+	}
+	return n, err
+}
+
+// or returns what went wrong with the input, or else that it is no Arrow data.
+func (in *input) or(err error) error {
+	if in.err != nil {
+		return in.err
+	}
+	return status.Errorf(status.UserInputError, "the input is not an Arrow IPC stream: %w", err)
 }
 
 // batches makes a chunk of each record batch of an Arrow IPC stream: a whole
 // stream of its own, so that any reader can begin there.
 func (p *pump) batches(ctx context.Context) error {
-	in := p.in
-	if p.tee != nil {
-		in = io.TeeReader(in, p.tee)
-	}
+	in := &input{ctx: ctx, p: p}
 	r, err := ipc.NewReader(in)
 	if err != nil {
-		return status.Errorf(status.UserInputError, "the input is not an Arrow IPC stream: %w", err)
+		return in.or(err)
 	}
 	defer r.Release()
 	var b bytes.Buffer
@@ -264,7 +302,7 @@ func (p *pump) batches(ctx context.Context) error {
 		}
 	}
 	if err := r.Err(); err != nil {
-		return status.Errorf(status.UserInputError, "the input is not an Arrow IPC stream: %w", err)
+		return in.or(err)
 	}
 	return nil
 }

@@ -88,7 +88,7 @@ type (
 		ID   object.ID `wire:"id"`
 		Done object.ID `wire:"done,optional"` // chunk that this request returned before, now filled; 0 for none
 		Used uint64    `wire:"used,optional"` // bytes of it that were filled
-		Size uint64    `wire:"size,optional"` // of the chunk to return; 0 for none
+		Size uint64    `wire:"size,optional"` // of the chunk to return; 0 for none. Over TCP: wait for room, and return none
 	}
 	ReadChunksRequest struct {
 		ID     object.ID `wire:"id"`
@@ -110,6 +110,7 @@ type (
 	ForgetReaderRequest struct {
 		ID     object.ID `wire:"id"`
 		Reader string    `wire:"reader"`
+		Close  bool      `wire:"close,optional"` // only end this connection's use of the cursor
 	}
 	StreamsReply struct {
 		Streams wirejson.Value `wire:"streams"` // see docs/json-output.md

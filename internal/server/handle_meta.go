@@ -117,6 +117,7 @@ func (c *conn) deleteIDs(ctx context.Context, q *protocol.DeleteRequest) ([]obje
 		if err != nil {
 			return nil, err
 		}
+		c.ss.dropStreams(q.IDs)
 	}
 	if q.MemoryTrim {
 		if _, err := c.srv.store.Trim(); err != nil {

@@ -3,11 +3,11 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"time"
 
 	"github.com/v6d-go/v6d/internal/object"
 	"github.com/v6d-go/v6d/internal/protocol"
-	"github.com/v6d-go/v6d/internal/status"
 	"github.com/v6d-go/v6d/internal/store"
 	"github.com/v6d-go/v6d/internal/stream"
 )
@@ -58,7 +58,11 @@ func init() {
 		return c.ss.streams.Stop(q.ID, q.Failed, q.Reason)
 	})
 	handle(protocol.ForgetReader, func(_ context.Context, c *conn, q *protocol.ForgetReaderRequest, _ *protocol.None) error {
-		return c.ss.streams.Forget(q.ID, q.Reader)
+		if !q.Close {
+			return c.ss.streams.Forget(q.ID, q.Reader)
+		}
+		c.giveBack(cursor{q.ID, q.Reader}, math.MaxUint64)
+		return c.ss.streams.CloseReader(c.holder, q.ID, q.Reader)
 	})
 	handle(protocol.Streams, func(_ context.Context, c *conn, _ *protocol.None, r *protocol.StreamsReply) (err error) {
 		r.Streams, err = json.Marshal(c.ss.streams.List())
@@ -67,12 +71,12 @@ func init() {
 }
 
 func writeChunk(ctx context.Context, c *conn, q *protocol.WriteChunkRequest, r *protocol.NextChunkReply) error {
-	if !c.pc.IsUnix() && q.Size > 0 { // nobody could fill it
-		return status.Errorf(status.Invalid, "chunks cannot be filled over TCP")
-	}
 	size, err := byteSize(q.Size)
 	if err != nil {
 		return err
+	}
+	if !c.pc.IsUnix() { // nobody could fill it: it comes as a blob
+		return c.park(ctx, func(ctx context.Context) error { return c.ss.streams.Room(ctx, c.holder, q.ID, size) })
 	}
 	used, err := byteSize(q.Used)
 	if err != nil {
@@ -102,14 +106,12 @@ type held struct {
 	id     object.ID
 }
 
-// maxRead bounds the chunks of one reply.
-const maxRead = 1024
-
-func readChunks(ctx context.Context, c *conn, q *protocol.ReadChunksRequest, r *protocol.ReadChunksReply) error {
-	key := cursor{q.ID, q.Reader}
+// giveBack releases what a cursor holds of the chunks before a number, and returns
+// what it still holds.
+func (c *conn) giveBack(key cursor, done uint64) []held {
 	left := c.reading[key][:0]
 	for _, h := range c.reading[key] {
-		if h.number >= q.Done {
+		if h.number >= done {
 			left = append(left, h)
 		} else if err := c.ss.blobs.Release(c.holder, h.id); err != nil {
 			c.srv.log.Debug("a reader's chunk is gone", "id", h.id, "err", err)
@@ -120,6 +122,15 @@ func readChunks(ctx context.Context, c *conn, q *protocol.ReadChunksRequest, r *
 	} else {
 		delete(c.reading, key)
 	}
+	return left
+}
+
+// maxRead bounds the chunks of one reply.
+const maxRead = 1024
+
+func readChunks(ctx context.Context, c *conn, q *protocol.ReadChunksRequest, r *protocol.ReadChunksReply) error {
+	key := cursor{q.ID, q.Reader}
+	left := c.giveBack(key, q.Done)
 	err := c.park(ctx, func(ctx context.Context) (err error) {
 		r.First, r.IDs, err = c.ss.streams.Read(ctx, c.holder, q.ID, q.Reader, q.Done, int(min(q.Limit, maxRead)))
 		return err
@@ -135,6 +146,7 @@ func readChunks(ctx context.Context, c *conn, q *protocol.ReadChunksRequest, r *
 	}
 	views, err := c.ss.blobs.Get(c.views[:0], c.holder, blobs, false)
 	if err != nil {
+		c.ss.streams.Undo(c.holder, q.ID, q.Reader, r.First)
 		return err
 	}
 	if c.reading == nil {

@@ -96,7 +96,7 @@ var (
 	descErrors      = desc("request_errors_total", "Requests answered with an error, by kind.", "request")
 	descJournal     = desc("journal_bytes", "Bytes in the journal.")
 	descRecords     = desc("journal_records", "Records in the journal since it was last compacted.")
-	descStreams     = desc("streams", "Streams of 0.24 clients.", "session")
+	descStreams     = desc("streams", "Streams.", "session")
 )
 
 // Describe implements prometheus.Collector: metrics are made when asked for.

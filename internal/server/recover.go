@@ -90,6 +90,7 @@ func (s *Server) recover(ctx context.Context) error {
 	root.listener, root.socket = s.ipc, s.cfg.Socket
 	for id, ss := range s.sessions {
 		ss.tree.SetJournal(s.journal)
+		ss.streams.Resume()
 		if id != object.RootSession {
 			ss.tree.Renumber(s.saved.Number, s.cluster.Number())
 			if err := s.listenSession(ss); err != nil {
@@ -168,7 +169,7 @@ func (s *Server) replay(path string) (found bool, err error) {
 		ss.streams.Recovered(func(id object.ID) bool {
 			_, ok := ss.blobs.Sealed(id)
 			return ok || ss.tree.Exists(id)
-		})
+		}, ss.tree.Exists)
 	}
 	freed := s.dropChunks(rec.Chunks)
 	for _, ss := range s.sessions {
@@ -183,9 +184,13 @@ func (s *Server) replay(path string) (found bool, err error) {
 // dropChunks deletes what lay in 0.24 streams, unless an object took it over, and
 // what lies in no stream any more. It returns how many those were.
 func (s *Server) dropChunks(chunks []store.QueuedID) (freed int) {
+	held := map[object.SessionID]map[object.ID]bool{}
+	for id, ss := range s.sessions {
+		held[id] = ss.streams.Held()
+	}
 	for _, q := range chunks {
 		ss := s.sessions[q.Session]
-		if ss == nil || ss.streams.Holds(q.ID) {
+		if ss == nil || held[q.Session][q.ID] {
 			continue
 		}
 		freed++

@@ -433,6 +433,11 @@ func (s *Server) close() error {
 			s.log.Warn("the journal is left as it is", "err", err) // longer, but complete
 		}
 	}
+	s.mu.Lock()
+	for _, ss := range s.sessions {
+		ss.streams.Discard()
+	}
+	s.mu.Unlock()
 	errs = append(errs, s.store.Shutdown(), s.journal.Close(), s.home.Close(!keep))
 	return errors.Join(errs...)
 }

@@ -134,6 +134,19 @@ func (ss *session) end() error {
 	return ss.blobs.Delete()
 }
 
+// dropStreams drops the shared streams among ids whose objects are gone: nobody
+// would find them any more. Plain ones stay until they are dropped, as in 0.24.
+func (ss *session) dropStreams(ids []object.ID) {
+	for _, id := range ss.streams.Shared(ids) {
+		if ss.tree.Exists(id) {
+			continue
+		}
+		if err := ss.streams.Drop(id); err != nil && status.Of(err) != status.ObjectNotExists {
+			ss.srv.log.Warn("cannot drop the stream of a deleted object", "id", id, "err", err)
+		}
+	}
+}
+
 // deleteAny deletes a blob, or an object with those of its members that nothing
 // else refers to, for a connection; h may be nil.
 func (ss *session) deleteAny(h *store.Holder, id object.ID) error {
@@ -173,10 +186,13 @@ func (c chunks) Size(id object.ID) int64 {
 	return c.ss.tree.Bytes(id)
 }
 
-func (c chunks) Record(payload []byte) error {
+func (c chunks) Record(payload []byte, freeing bool) error {
 	w := journal.Begin(nil, recStream)
 	w.Uint(uint64(c.ss.id))
-	return c.ss.srv.journal.Append(append(w, payload...))
+	if w = append(w, payload...); freeing {
+		return c.ss.srv.journal.AppendFreeing(w)
+	}
+	return c.ss.srv.journal.Append(w)
 }
 
 func (c chunks) Seal(id object.ID) error { return c.ss.blobs.SealChunk(id) }

@@ -90,7 +90,7 @@ func (f *fakeBacking) Size(id object.ID) int64 {
 	return f.chunks[id]
 }
 
-func (f *fakeBacking) Record(payload []byte) error {
+func (f *fakeBacking) Record(payload []byte, _ bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.journal = append(f.journal, slices.Clone(payload))

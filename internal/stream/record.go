@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/v6d-go/v6d/internal/journal"
@@ -13,12 +12,12 @@ import (
 // with the chunks that are sealed. A record is the op, the stream, and:
 const (
 	opCreate = iota + 1 // all, bytes, nanoseconds to retain; number of the first chunk
-	opPush              // chunk, bytes, Unix nanoseconds
+	opPush              // number, chunk, bytes, Unix nanoseconds
 	opReader            // name, what it has given back
 	opForget            // name of a reader
 	opWriter            // -: somebody writes
 	opTrim              // number of the first chunk that is left
-	opEnd               // state, reason
+	opEnd               // number of the chunk that would be next, state, reason
 	opDrop              // -
 )
 
@@ -38,8 +37,9 @@ func recordCreate(st *stream) journal.Writer {
 	return w
 }
 
-func recordPush(st *stream, c chunk) journal.Writer {
+func recordPush(st *stream, number uint64, c chunk) journal.Writer {
 	w := begin(opPush, st)
+	w.Uint(number)
 	w.Uint(uint64(c.id))
 	w.Int(c.size)
 	w.Int(c.at.UnixNano())
@@ -69,6 +69,7 @@ func recordTrim(st *stream, base uint64) journal.Writer {
 
 func recordEnd(st *stream, s state, reason string) journal.Writer {
 	w := begin(opEnd, st)
+	w.Uint(st.head())
 	w.Uint(uint64(s))
 	w.Text(reason)
 	return w
@@ -81,7 +82,8 @@ func (t *Table) record(w journal.Writer) error {
 	if t.quiet {
 		return nil
 	}
-	return t.back.Record(w)
+	op := journal.Writer(w)[0] // ops are one byte
+	return t.back.Record(w, op == opTrim || op == opEnd || op == opDrop || op == opForget)
 }
 
 // Replay applies one record of an earlier daemon. Nobody else uses the table yet.
@@ -93,7 +95,7 @@ func (t *Table) Replay(r *journal.Reader) error {
 	op, id := r.Uint(), object.ID(r.Uint())
 	st := t.streams[id]
 	if st == nil && op != opCreate && r.Err() == nil {
-		return fmt.Errorf("a record of stream %s, which does not exist", id)
+		return nil // its beginning was in a damaged part of the journal
 	}
 	switch op {
 	case opCreate:
@@ -109,8 +111,13 @@ func (t *Table) Replay(r *journal.Reader) error {
 		}
 		st.shared, st.retain, st.base = true, retain, base
 	case opPush:
+		number := r.Uint()
 		c := chunk{object.ID(r.Uint()), r.Int(), time.Unix(0, r.Int())}
-		if r.Err() == nil {
+		switch {
+		case r.Err() != nil:
+		case number != st.head():
+			st.lost = true // and what follows is of no use
+		case !st.lost:
 			st.chunks, st.size = append(st.chunks, c), st.size+c.size
 		}
 	case opReader:
@@ -123,13 +130,14 @@ func (t *Table) Replay(r *journal.Reader) error {
 	case opWriter:
 		st.wrote = true
 	case opTrim:
-		if base := r.Uint(); r.Err() == nil && base > st.base && base <= st.head() {
+		if base := r.Uint(); r.Err() == nil && base > st.base && base <= st.head() { // else pushes are lost
 			for _, c := range st.chunks[:base-st.base] {
 				st.size -= c.size
 			}
 			st.chunks, st.base = st.chunks[base-st.base:], base
 		}
 	case opEnd:
+		st.lost = r.Uint() != st.head() || st.lost
 		st.state, st.reason = state(r.Uint()), r.Text()
 		if r.Err() == nil && st.state != drained && st.state != failed {
 			return status.Errorf(status.IOError, "stream %s has state %d", id, st.state)
@@ -144,11 +152,16 @@ func (t *Table) Replay(r *journal.Reader) error {
 
 // Recovered ends what Replay began: a stream that was being written has failed,
 // and one that lost a chunk ends before it. exists tells of a chunk whether it is
-// there. Chunks behind a lost one are left to be deleted: Holds is false for them.
-func (t *Table) Recovered(exists func(object.ID) bool) {
+// there; known of a stream whether its metadata are: without them it goes. Chunks
+// behind a lost one are left to be deleted: they are not among those of Held.
+func (t *Table) Recovered(exists, known func(object.ID) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, st := range t.streams {
+	for id, st := range t.streams {
+		if !known(id) {
+			delete(t.streams, id)
+			continue
+		}
 		for i, c := range st.chunks {
 			if !exists(c.id) {
 				for _, lost := range st.chunks[i:] {
@@ -158,6 +171,9 @@ func (t *Table) Recovered(exists func(object.ID) bool) {
 				st.state, st.reason = failed, "chunks were lost when the daemon ended"
 				break
 			}
+		}
+		if st.lost {
+			st.state, st.reason = failed, "a part of it was lost with a part of the journal"
 		}
 		for _, r := range st.readers {
 			r.done = min(max(r.done, st.base), st.head())
@@ -169,18 +185,31 @@ func (t *Table) Recovered(exists func(object.ID) bool) {
 	}
 }
 
-// Holds reports whether a chunk lies in a stream.
-func (t *Table) Holds(id object.ID) bool {
+// Resume begins to forget again what may be forgotten, once there is a journal
+// that can tell.
+func (t *Table) Resume() {
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	var garbage []object.ID
 	for _, st := range t.streams {
-		for _, c := range st.chunks {
-			if c.id == id {
-				return true
-			}
+		if st.shared {
+			garbage = append(garbage, t.trim(st)...)
 		}
 	}
-	return false
+	t.mu.Unlock()
+	t.free(nil, garbage)
+}
+
+// Held returns the chunks that lie in streams.
+func (t *Table) Held() map[object.ID]bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	held := map[object.ID]bool{}
+	for _, st := range t.streams {
+		for _, c := range st.chunks {
+			held[c.id] = true
+		}
+	}
+	return held
 }
 
 // Lock stops every change, for a snapshot that spans packages; Unlock resumes.
@@ -196,8 +225,8 @@ func (t *Table) Snapshot(add func(payload []byte) error) error {
 			continue
 		}
 		list := []journal.Writer{recordCreate(st)}
-		for _, c := range st.chunks {
-			list = append(list, recordPush(st, c))
+		for i, c := range st.chunks {
+			list = append(list, recordPush(st, st.base+uint64(i), c))
 		}
 		for key, r := range st.readers {
 			if key.name != "" {

@@ -59,9 +59,10 @@ type Backing interface {
 	// no stream when the daemon comes back is deleted.
 	Queued(id object.ID) error
 	Dequeued(id object.ID)
-	// Record appends to the journal what happened to a shared stream. Like Seal,
-	// Shorten, Queued and Dequeued it is called with the table's lock held.
-	Record(payload []byte) error
+	// Record appends to the journal what happened to a shared stream; what only
+	// takes things away may use the room that is kept for that. Like Seal, Shorten,
+	// Queued and Dequeued it is called with the table's lock held.
+	Record(payload []byte, freeing bool) error
 }
 
 type state uint8
@@ -113,13 +114,15 @@ type stream struct {
 	reason  string // of the failure
 	mode    int64  // open mask of 0.24
 	chunks  []chunk
-	size    int64         // bytes of those
-	base    uint64        // number of chunks[0]; chunks have consecutive numbers from 0 on
-	writing object.ID     // chunk that a 0.24 writer is filling; 0 for none
-	filling int64         // its size
-	writer  *store.Holder // who wrote last, while it is connected
-	wrote   bool          // somebody began to write
-	waits   bool          // a writer waits for memory
+	size    int64                       // bytes of those
+	base    uint64                      // number of chunks[0]; chunks have consecutive numbers from 0 on
+	writing object.ID                   // chunk that a 0.24 writer is filling; 0 for none
+	filling int64                       // its size
+	writer  *store.Holder               // who wrote last, while it is connected
+	wrote   bool                        // somebody began to write
+	waits   bool                        // a writer waits for memory
+	lent    map[object.ID]*store.Holder // chunks that Write gave to a connection
+	lost    bool                        // records of it are missing in the journal
 	readers map[readerKey]*reader
 	changed chan struct{}              // closed when something happens
 	pullers map[*store.Holder]struct{} // connections that ever pulled from a plain stream
@@ -198,6 +201,7 @@ func (t *Table) create(id object.ID) (*stream, error) {
 	}
 	st := &stream{
 		id: id, changed: make(chan struct{}), readers: map[readerKey]*reader{}, pullers: map[*store.Holder]struct{}{},
+		lent: map[object.ID]*store.Holder{},
 	}
 	t.streams[id] = st
 	return st, nil
@@ -214,11 +218,13 @@ func (t *Table) Open(h *store.Holder, id object.ID, mode int64) error {
 		return unknown(id)
 	}
 	if st.shared {
+		if mode&Write != 0 {
+			if err := t.claim(st, h); err != nil {
+				return err
+			}
+		}
 		if mode&Read != 0 {
 			st.attach(readerKey{conn: h}, h, false)
-		}
-		if mode&Write != 0 {
-			return t.claim(st, h)
 		}
 		return nil
 	}
@@ -272,7 +278,7 @@ func (t *Table) OpenReader(h *store.Holder, id object.ID, name string, newest bo
 		key.conn = h
 	}
 	old := st.readers[key]
-	if old != nil && old.by != nil && old.by != h {
+	if old != nil && old.by != nil {
 		return 0, true, status.Errorf(status.StreamOpened, "reader %q of stream %s is connected already", name, id)
 	}
 	r := st.attach(key, h, newest)
@@ -310,6 +316,48 @@ func (t *Table) Forget(id object.ID, name string) error {
 	delete(st.readers, key)
 	t.collect(st, nil)
 	return nil
+}
+
+// CloseReader ends a connection's use of a cursor: one with a name goes back to
+// what was given back, one without goes.
+func (t *Table) CloseReader(h *store.Holder, id object.ID, name string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	st := t.streams[id]
+	if st == nil {
+		return unknown(id)
+	}
+	key := readerKey{name: name}
+	if name == "" {
+		key.conn = h
+	}
+	r := st.readers[key]
+	if r == nil || r.by != h || r.waits {
+		return status.Errorf(status.Invalid, "reader %q of stream %s is not open on this connection", name, id)
+	}
+	if name != "" {
+		r.by, r.at = nil, r.done
+		return nil
+	}
+	delete(st.readers, key)
+	t.collect(st, h)
+	return nil
+}
+
+// Undo takes back that a cursor was handed out the chunks from a number on: they
+// could not be delivered.
+func (t *Table) Undo(h *store.Holder, id object.ID, name string, from uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key := readerKey{name: name}
+	if name == "" {
+		key.conn = h
+	}
+	if st := t.streams[id]; st != nil {
+		if r := st.readers[key]; r != nil && r.by == h {
+			r.at = max(r.done, min(r.at, from))
+		}
+	}
 }
 
 // claim makes a connection the writer of a shared stream. Called with mu held.
@@ -384,7 +432,7 @@ func (t *Table) queue(st *stream, id object.ID, size int64) error {
 	}
 	c := chunk{id, size, time.Now()}
 	if st.shared {
-		if err := t.record(recordPush(st, c)); err != nil {
+		if err := t.record(recordPush(st, st.head(), c)); err != nil {
 			t.back.Dequeued(id)
 			return err
 		}
@@ -424,7 +472,7 @@ func (t *Table) Next(ctx context.Context, h *store.Holder, id object.ID, size in
 		return store.View{}, err
 	}
 	t.collect(st, h)
-	v, err := t.allocate(ctx, h, st, size, false)
+	v, err := t.allocate(ctx, h, st, size, ofStream)
 	if err == nil {
 		st.writing, st.filling = v.ID, size
 	}
@@ -442,26 +490,61 @@ func (t *Table) Write(ctx context.Context, h *store.Holder, id, filled object.ID
 		return store.View{}, err
 	}
 	if filled != 0 {
+		if st.lent[filled] != h {
+			return store.View{}, status.Errorf(status.Invalid, "%s is no chunk that this connection fills", filled)
+		}
 		if err := t.back.Shorten(filled, used); err != nil {
 			return store.View{}, err
 		}
-		if err := t.back.Seal(filled); err != nil {
-			return store.View{}, err
+		delete(st.lent, filled)
+		err := t.back.Seal(filled)
+		if err == nil {
+			err = t.queue(st, filled, used)
 		}
-		if err := t.queue(st, filled, used); err != nil {
+		if err != nil {
+			t.deleteUnlocked(h, filled)
 			return store.View{}, err
 		}
 		t.collect(st, h)
 	}
 	if size > 0 {
-		v, err = t.allocate(ctx, h, st, size, true)
+		if v, err = t.allocate(ctx, h, st, size, ofConnection); err == nil {
+			st.lent[v.ID] = h
+		}
 	}
 	return v, err
 }
 
+// Room waits as Write does until there is room for a chunk, which comes by another
+// way and is pushed then.
+func (t *Table) Room(ctx context.Context, h *store.Holder, id object.ID, size int64) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	st, err := t.admit(h, id)
+	if err == nil {
+		_, err = t.allocate(ctx, h, st, size, roomOnly)
+	}
+	return err
+}
+
+// deleteUnlocked deletes a chunk that is not queued. Called with mu held, which it
+// gives up: what deletes takes the tree's lock, which comes before this one.
+func (t *Table) deleteUnlocked(h *store.Holder, id object.ID) {
+	t.mu.Unlock()
+	t.back.Delete(h, id)
+	t.mu.Lock()
+}
+
+// What allocate makes.
+const (
+	ofStream     = iota // a chunk that belongs to the stream
+	ofConnection        // one that belongs to its writer
+	roomOnly            // nothing
+)
+
 // allocate returns memory for a chunk when there is room. Called with mu held,
 // which it gives up while it waits.
-func (t *Table) allocate(ctx context.Context, h *store.Holder, st *stream, size int64, owned bool) (store.View, error) {
+func (t *Table) allocate(ctx context.Context, h *store.Holder, st *stream, size int64, kind int) (store.View, error) {
 	if size < 0 || !t.back.Possible(size) {
 		return store.View{}, status.Errorf(status.NotEnoughMemory, "a chunk of %d bytes is above the stream threshold of the pool", uint64(size))
 	}
@@ -474,8 +557,11 @@ func (t *Table) allocate(ctx context.Context, h *store.Holder, st *stream, size 
 			return store.View{}, err
 		}
 		if t.back.Fits(size) {
+			if kind == roomOnly {
+				return store.View{}, nil
+			}
 			t.mu.Unlock()
-			v, err := t.back.NewChunk(h, size, owned)
+			v, err := t.back.NewChunk(h, size, kind == ofConnection)
 			t.mu.Lock()
 			if status.Of(err) == status.NotEnoughMemory && !t.back.Fits(size) {
 				continue // others took the room meanwhile
@@ -484,7 +570,7 @@ func (t *Table) allocate(ctx context.Context, h *store.Holder, st *stream, size 
 				return store.View{}, err
 			}
 			if err := st.writable(); err != nil {
-				t.back.Delete(h, v.ID)
+				t.deleteUnlocked(h, v.ID)
 				return store.View{}, err
 			}
 			return v, nil
@@ -650,8 +736,8 @@ func (t *Table) trim(st *stream) (garbage []object.ID) {
 	var wait time.Duration
 	for ; st.base+uint64(n) < needed; n++ {
 		c := st.chunks[n]
-		if keep.Bytes > 0 && left <= keep.Bytes {
-			break
+		if keep.Bytes > 0 && (left <= keep.Bytes || n == len(st.chunks)-1) {
+			break // the newest is kept, however large it is
 		}
 		if wait = keep.Age - time.Since(c.at); keep.Age > 0 && wait > 0 {
 			t.later(st, wait)
@@ -665,7 +751,8 @@ func (t *Table) trim(st *stream) (garbage []object.ID) {
 	}
 	if st.shared {
 		if err := t.record(recordTrim(st, st.base+uint64(n))); err != nil {
-			return nil // the journal is full: they go with the next ones
+			t.later(st, time.Second) // the journal is full
+			return nil
 		}
 	}
 	st.chunks, st.size, st.base = st.chunks[n:], left, st.base+uint64(n)
@@ -828,6 +915,11 @@ func (t *Table) leave(st *stream, h *store.Holder) (garbage []object.ID) {
 			}
 		}
 	}
+	for id, by := range st.lent {
+		if by == h {
+			delete(st.lent, id)
+		}
+	}
 	left := false
 	for key, r := range st.readers {
 		switch {
@@ -843,6 +935,18 @@ func (t *Table) leave(st *stream, h *store.Holder) (garbage []object.ID) {
 		garbage = append(garbage, t.trim(st)...)
 	}
 	return garbage
+}
+
+// Shared returns those of the ids that are shared streams.
+func (t *Table) Shared(ids []object.ID) (list []object.ID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, id := range ids {
+		if st := t.streams[id]; st != nil && st.shared {
+			list = append(list, id)
+		}
+	}
+	return list
 }
 
 // Discard forgets all streams, without freeing anything: their session ends.
