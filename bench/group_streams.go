@@ -135,7 +135,7 @@ func (b *bench) pipes() error {
 	size := pick(b, int64(8<<30), 2<<30)
 	ours := script(fmt.Sprintf("v6d stream cat s --wait --rm | cat > /dev/null & head -c %d /dev/zero | v6d stream put s; wait", size))
 	theirs := script(fmt.Sprintf("head -c %d /dev/zero | cat | cat > /dev/null", size))
-	if err := b.compare(fmt.Sprintf("%s through put | cat in a pool of 256 MiB, against cat | cat", sizeName(size)), seconds,
+	if err := b.compare(fmt.Sprintf("%s from stream put to stream cat in a pool of 256 MiB, against two cats", sizeName(size)), seconds,
 		[]side{{"v6d", once(ours)}, {"cat", once(theirs)}, {"cat again", once(theirs)}}, mark(0.6), rounds(pick(b, 5, 3))); err != nil {
 		return err
 	}
