@@ -350,7 +350,9 @@ func (c *Client) fail(ctx context.Context, request string, err error) error {
 	case errors.Is(err, protocol.ErrFrameTooLong):
 		e.Hint = "is that a v6d or Vineyard daemon?"
 	case hungUp(err):
+		// Not the end of anything that a caller reads, nor its own broken pipe.
 		e.Msg, e.Hint = "the daemon hung up during "+request, "it may have been restarted; connect again"
+		e.Err = io.ErrUnexpectedEOF
 	}
 	c.broken = e
 	return e
