@@ -30,28 +30,40 @@ func (t *Tree) Persist(ctx context.Context, id object.ID) error {
 // persist adds an object and its transient members, members first. Called with
 // mu held.
 func (p *plan) persist(t *Tree, top *entry) error {
-	seen := map[object.ID]bool{}
-	var walk func(*entry) error
-	walk = func(e *entry) error {
-		if seen[e.id] || !e.transient {
-			return nil
-		}
-		seen[e.id] = true
-		for _, m := range e.members {
-			if c := t.resolve(m); c != nil && !c.foreign {
-				if err := walk(c); err != nil {
-					return err
-				}
-			}
-		}
-		p.ops = append(p.ops, op{kind: opPersist, id: e.id})
-		return p.publish(t, e)
+	if !top.transient {
+		return nil
 	}
-	if err := walk(top); err != nil || len(p.ops) == 0 {
+	if err := p.include(t, top, map[object.ID]bool{}); err != nil {
 		return err
 	}
 	p.sign(t, top)
 	return nil
+}
+
+// include adds an object that others do not see, and its own members that they
+// do not see either, members first. Members that they see have to be there still
+// when the plan is committed. Called with mu held.
+func (p *plan) include(t *Tree, e *entry, seen map[object.ID]bool) error {
+	if seen[e.id] {
+		return nil
+	}
+	seen[e.id] = true
+	for _, m := range e.members {
+		switch c := t.resolve(m); {
+		case c == nil || c.id.IsBlob() || seen[c.id]:
+		case !c.foreign && (c.transient || t.isHeld(c.id)):
+			if err := p.include(t, c, seen); err != nil {
+				return err
+			}
+		case !c.transient && t.isShared():
+			seen[c.id] = true
+			p.conditions = append(p.conditions, Condition{Key: dataKey(c.id), Is: SomeUnder})
+		}
+	}
+	if e.transient {
+		p.ops = append(p.ops, op{kind: opPersist, id: e.id})
+	}
+	return p.publish(t, e)
 }
 
 // sign adds the signatures by which an object, or the members of a global one,

@@ -785,3 +785,92 @@ func TestLocksExclude(t *testing.T) {
 		}
 	})
 }
+
+// TestMemberGone: an own member that another node deletes while what holds it is
+// not in the store comes back with that.
+func TestMemberGone(t *testing.T) {
+	for _, wait := range []time.Duration{15 * time.Second, 35 * time.Second} { // the deletion is doubted first, then not
+		synctest.Test(t, func(t *testing.T) { testMemberGone(t, wait) })
+	}
+}
+
+func testMemberGone(t *testing.T, wait time.Duration) {
+	hub, awayB, awayC := NewHub("hub"), atomic.Bool{}, atomic.Bool{}
+	a := newNode(t, hub, 100, nil)
+	b, c := newNode(t, cut{hub, &awayB}, 200, nil), newNode(t, cut{hub, &awayC}, 300, nil)
+	x, y := c.put(t, "t::X"), b.put(t, "t::Y")
+	c.persist(t, x)
+	b.persist(t, y)
+	_ = b.tree.Sync(t.Context())
+	g := b.global(t, x, y)
+	b.persist(t, g)
+	want := a.seen(t, g)
+	time.Sleep(11 * time.Second)
+	awayB.Store(true)
+	awayC.Store(true)
+	time.Sleep(2 * time.Minute) // both are taken for dead
+	awayB.Store(false)
+	time.Sleep(wait) // the global object waits for x
+	a.remove(t, DeleteOptions{Deep: true}, y)
+	if a.seen(t, y) != "" || b.seen(t, y) == "" || b.blobs.len() != 1 {
+		t.Fatalf("y is %q, for its owner %q; %d blobs", a.seen(t, y), b.seen(t, y), b.blobs.len())
+	}
+	awayC.Store(false)
+	time.Sleep(15 * time.Second)
+	for _, n := range []*node{a, b, c} {
+		if got := n.seen(t, g); got != want {
+			t.Errorf("node %d: %s, not %s", n.Number(), got, want)
+		}
+	}
+	time.Sleep(time.Minute)
+	a.remove(t, DeleteOptions{Deep: true}, g)
+	_ = b.tree.Sync(t.Context())
+	_ = c.tree.Sync(t.Context())
+	if left := slices.Concat(keysOf(hub, keyData), keysOf(hub, keySignatures)); len(left) > 0 || b.blobs.len()+c.blobs.len() > 0 {
+		t.Errorf("left: %v, %d and %d blobs", left, b.blobs.len(), c.blobs.len())
+	}
+}
+
+// lateness keeps what happens in the hub from a node while it is set.
+type lateness struct {
+	*Local
+	late *atomic.Bool
+}
+
+func (l lateness) Watch(ctx context.Context, after int64, apply func(Batch)) error {
+	return l.Local.Watch(ctx, after, func(b Batch) {
+		for l.late.Load() && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		apply(b)
+	})
+}
+
+// TestMemberGoneUnheard: a node that has not heard yet that a member was deleted
+// elsewhere persists what holds it with that member if it has it, and not at all
+// if it has not.
+func TestMemberGoneUnheard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub, late := NewHub("hub"), atomic.Bool{}
+		a := newNode(t, hub, 100, nil)
+		b := newNode(t, lateness{hub, &late}, 200, nil)
+		x, y := a.put(t, "t::X"), b.put(t, "t::Y")
+		a.persist(t, x)
+		b.persist(t, y)
+		_ = b.tree.Sync(t.Context())
+		own, foreign := b.global(t, y), b.global(t, x)
+		time.Sleep(time.Second)
+		late.Store(true)
+		time.AfterFunc(time.Second, func() { late.Store(false) })
+		a.remove(t, DeleteOptions{Deep: true}, x, y)
+		b.persist(t, own)
+		if text := a.seen(t, own); !strings.Contains(text, "t::Y") {
+			t.Errorf("the member is missing: %s", text)
+		}
+		late.Store(true)
+		time.AfterFunc(time.Second, func() { late.Store(false) })
+		if err := b.tree.Persist(t.Context(), foreign); err == nil || !strings.Contains(err.Error(), "was deleted") {
+			t.Errorf("persisting what holds a deleted object: %v", err)
+		}
+	})
+}

@@ -246,7 +246,9 @@ func (c *Cluster) mend(ctx context.Context) error {
 				continue
 			}
 			p := &plan{}
-			if err := p.publish(t, e); err != nil {
+			// With it own members that another node has deleted meanwhile: it could not
+			// know that something holds them.
+			if err := p.include(t, e, map[object.ID]bool{}); err != nil {
 				if time.Since(again[id].since) > strangerRounds*c.opts.Beat {
 					c.log.Warn("an object that held what is gone is deleted", "id", id, "err", err)
 					dangling = append(dangling, id)

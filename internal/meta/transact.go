@@ -44,6 +44,17 @@ const changeTimeout = 12 * time.Second
 // isShared reports whether other instances can see the tree.
 func (t *Tree) isShared() bool { return t.cluster != nil && t.cluster.shared }
 
+// isHeld reports whether the store says that an own object was deleted, which is
+// not believed yet. Called with mu held.
+func (t *Tree) isHeld(id object.ID) bool {
+	if !t.isShared() {
+		return false
+	}
+	t.cluster.mu.Lock()
+	defer t.cluster.mu.Unlock()
+	return t.cluster.held[id]
+}
+
 // settled waits until nothing of an object is on its way to the cluster. Called
 // with mu held, which it gives up meanwhile.
 func (t *Tree) settled(id object.ID) {
@@ -72,7 +83,7 @@ func (t *Tree) transact(ctx context.Context, make func() (*plan, error)) error {
 		t.abandon(p)
 		return err
 	}
-	if small(p.changes) && !c.busy() {
+	if small(p.changes) && len(p.conditions) < maxShared && !c.busy() {
 		p.conditions = append(p.conditions, Condition{Key: keyLockHolder, Is: NoneUnder})
 		at, ok, err := c.commits.do(ctx, p.conditions, p.changes)
 		switch {
