@@ -90,8 +90,10 @@ var primitives = map[DType]arrow.DataType{
 func arrowType(name, dataType string) (arrow.DataType, bool) {
 	if strings.HasPrefix(name, "arrow::") {
 		if dataType == "" {
-			dataType = map[string]string{"arrow::Date32Type": "date32[day]", "arrow::Date64Type": "date64[ms]",
-				"arrow::Time32Type": "time[32][MS]", "arrow::Time64Type": "time[64][NS]", "arrow::TimestampType": "timestamp[MS]"}[name]
+			dataType = map[string]string{
+				"arrow::Date32Type": "date32[day]", "arrow::Date64Type": "date64[ms]",
+				"arrow::Time32Type": "time[32][MS]", "arrow::Time64Type": "time[64][NS]", "arrow::TimestampType": "timestamp[MS]",
+			}[name]
 		}
 		name = dataType
 	}
@@ -622,3 +624,7 @@ func decoded(d *array.Dictionary) (arrow.Array, error) {
 	}
 	return b.NewArray(), nil
 }
+
+// ParseArrowType reads the name of an Arrow type that a NumericArray can have,
+// in any spelling.
+func ParseArrowType(name string) (arrow.DataType, bool) { return arrowType(name, "") }

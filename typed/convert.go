@@ -1,6 +1,7 @@
 package typed
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/big"
@@ -411,10 +412,15 @@ func fillBytes(text string, d DType) []byte {
 // timedelta64[ns].
 func (t *Table) DataFrame(pool *Pool) (*DataFrame, error) {
 	f := NewDataFrame()
+	index, name := t.pandasIndex()
 	for i, field := range t.Schema.Fields() {
 		x, err := pandas(t.Column(i), pool)
 		if err != nil {
 			return nil, fmt.Errorf("column %q: %w", field.Name, err)
+		}
+		if field.Name == index && f.Index == nil {
+			f.Index = &Index{Name: name, Values: x}
+			continue
 		}
 		f.Columns = append(f.Columns, Column{field.Name, x})
 	}
@@ -422,6 +428,38 @@ func (t *Table) DataFrame(pool *Pool) (*DataFrame, error) {
 		f.Index = rangeIndex(int(t.Rows()))
 	}
 	return f, nil
+}
+
+// pandasIndex returns the column that pandas keeps the index of a data frame in,
+// "" if there is none, and the index's name; nil for none. Indexes of several
+// levels stay columns.
+func (t *Table) pandasIndex() (column string, name any) {
+	text, ok := t.Schema.Metadata().GetValue("pandas")
+	var meta struct {
+		IndexColumns []any `json:"index_columns"`
+		Columns      []struct {
+			Name      any    `json:"name"`
+			FieldName string `json:"field_name"`
+		} `json:"columns"`
+	}
+	if !ok || json.Unmarshal([]byte(text), &meta) != nil || len(meta.IndexColumns) != 1 {
+		return "", nil
+	}
+	if column, ok = meta.IndexColumns[0].(string); !ok { // a range, which is not stored
+		return "", nil
+	}
+	for _, c := range meta.Columns {
+		if c.FieldName == column {
+			name = c.Name
+		}
+	}
+	return column, name
+}
+
+// TensorOf returns an Arrow array as a tensor of one dimension, by the rules of
+// DataFrame, over the same memory where it needs no change.
+func TensorOf(a arrow.Array) (*Tensor, error) {
+	return pandas(arrow.NewChunked(a.DataType(), []arrow.Array{a}), nil)
 }
 
 // pandas returns a column as the tensor that a data frame holds.
@@ -452,7 +490,7 @@ func pandas(c *arrow.Chunked, pool *Pool) (*Tensor, error) {
 		}
 		text := chunks[0]
 		if len(chunks) > 1 {
-			var mem memory.Allocator = heap
+			mem := heap
 			if pool != nil {
 				mem = pool
 			}

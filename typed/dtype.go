@@ -74,8 +74,13 @@ var bitKinds = []struct {
 	kind  Kind
 	sizes []int
 }{
-	{"int", Int, []int{1, 2, 4, 8}}, {"uint", Uint, []int{1, 2, 4, 8}}, {"float", Float, []int{2, 4, 8}},
-	{"complex", Complex, []int{8, 16}}, {"str", Unicode, nil}, {"bytes", Raw, nil}, {"void", Raw, nil},
+	{"int", Int, []int{1, 2, 4, 8}},
+	{"uint", Uint, []int{1, 2, 4, 8}},
+	{"float", Float, []int{2, 4, 8}},
+	{"complex", Complex, []int{8, 16}},
+	{"str", Unicode, nil},
+	{"bytes", Raw, nil},
+	{"void", Raw, nil},
 }
 
 // maxElement bounds an element, in bytes.

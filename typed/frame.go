@@ -91,6 +91,34 @@ func (f *DataFrame) Select(names []string) (*DataFrame, error) {
 	return &out, nil
 }
 
+// Slice returns the rows from first to before last, over the same memory but for
+// sparse columns. Columns that cannot be decoded stay whole.
+func (f *DataFrame) Slice(first, last int64) (*DataFrame, error) {
+	rows := f.Rows()
+	first, last = max(first, 0), min(last, rows)
+	last = max(first, last)
+	out := *f
+	out.Columns = slices.Clone(f.Columns)
+	for i := range out.Columns {
+		switch x := out.Columns[i].Values.(type) {
+		case *Tensor:
+			out.Columns[i].Values = x.slice(first, last)
+		case *SparseArray:
+			d, err := x.Dense()
+			if err != nil {
+				return nil, err
+			}
+			out.Columns[i].Values = d.slice(first, last)
+		}
+	}
+	if f.Index != nil && !f.Index.counts() {
+		out.Index = &Index{Name: f.Index.Name, Values: f.Index.Values.slice(first, last)}
+	} else {
+		out.Index = nil
+	}
+	return &out, nil
+}
+
 func buildIndex(ctx context.Context, w *Writer, value any) (*client.Meta, error) {
 	x := value.(*Index)
 	v, err := w.Build(ctx, x.Values)

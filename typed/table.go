@@ -124,7 +124,11 @@ func storableSchema(s *arrow.Schema) (*arrow.Schema, error) {
 }
 
 func buildSchema(_ context.Context, _ *Writer, value any) (*client.Meta, error) {
-	s := value.(*arrow.Schema)
+	return schemaMeta(value.(*arrow.Schema))
+}
+
+// schemaMeta returns the metadata of a schema; all of it is in there.
+func schemaMeta(s *arrow.Schema) (*client.Meta, error) {
 	b, err := encodeSchema(s)
 	if err != nil {
 		return nil, err
@@ -191,6 +195,9 @@ func decodeSchema(b []byte) (s *arrow.Schema, err error) {
 	if len(b) > maxSchema {
 		return nil, fmt.Errorf("its schema has %d bytes, more than %d", len(b), maxSchema)
 	}
+	if _, err := CheckSchema(b); err != nil {
+		return nil, err
+	}
 	r, err := ipc.NewReader(bytes.NewReader(b), ipc.WithDelayReadSchema(false))
 	if err != nil {
 		return nil, fmt.Errorf("its schema: %w", err)
@@ -205,7 +212,7 @@ func buildRecordBatch(ctx context.Context, w *Writer, value any) (*client.Meta, 
 	if err != nil {
 		return nil, err
 	}
-	proxy, err := buildSchema(ctx, w, s)
+	proxy, err := schemaMeta(s)
 	if err != nil {
 		return nil, err
 	}
@@ -288,7 +295,7 @@ func buildTable(ctx context.Context, w *Writer, value any) (*client.Meta, error)
 	if err != nil {
 		return nil, err
 	}
-	schema, err := buildSchema(ctx, w, s)
+	schema, err := schemaMeta(s)
 	if err != nil {
 		return nil, err
 	}
@@ -343,7 +350,7 @@ func resolveTable(r *Reader, m *client.Meta) (any, error) {
 			if len(t.Batches) == 0 {
 				meta := s.Metadata()
 				t.Schema = arrow.NewSchema(b.Schema().Fields(), &meta)
-			} else if !sameTypes(b.Schema(), t.Schema) {
+			} else if !SameColumns(b.Schema(), t.Schema) {
 				return nil, damaged(m, "part %d has the columns %s, not %s", i, b.Schema(), t.Schema)
 			}
 			t.Batches = append(t.Batches, b)
@@ -357,17 +364,9 @@ func resolveTable(r *Reader, m *client.Meta) (any, error) {
 	return t, nil
 }
 
-func sameTypes(a, b *arrow.Schema) bool {
-	if a.NumFields() != b.NumFields() {
-		return false
-	}
-	for i := range a.NumFields() {
-		if !arrow.TypeEqual(a.Field(i).Type, b.Field(i).Type) {
-			return false
-		}
-	}
-	return true
-}
+// SameColumns reports whether two schemas have the same columns, but for what is
+// noted at them.
+func SameColumns(a, b *arrow.Schema) bool { return difference(a, b) == "" }
 
 // jsonText returns a value as JSON text, for the fields that hold some.
 func jsonText(v any) string {

@@ -130,6 +130,38 @@ func (t *Tensor) Len() int {
 	return int(n)
 }
 
+// slice returns elements of a tensor of one dimension, over the same memory.
+func (t *Tensor) slice(first, last int64) *Tensor {
+	out := *t
+	out.Shape = []int64{last - first}
+	switch {
+	case t.Text != nil:
+		out.Text = array.NewSlice(t.Text, first, last).(*array.LargeString)
+	case t.Items != nil:
+		out.Items = t.Items[first:last]
+	case t.Data != nil:
+		out.Data = t.Data[first*int64(t.DType.Size) : last*int64(t.DType.Size)]
+	}
+	return &out
+}
+
+// Rows returns a tensor of the first dimension's elements from first to before
+// last, over the same memory; one of no dimension as it is.
+func (t *Tensor) Rows(first, last int64) *Tensor {
+	if len(t.Shape) == 0 {
+		return t
+	}
+	first, last = max(first, 0), min(last, t.Shape[0])
+	last = max(first, last)
+	if len(t.Shape) == 1 {
+		return t.slice(first, last)
+	}
+	each, _ := product(t.Shape[1:])
+	flat := t.slice(first*each, last*each)
+	flat.Shape = append([]int64{last - first}, t.Shape[1:]...)
+	return flat
+}
+
 // At returns an element by its place in C's order: a bool, int64, uint64,
 // float64, complex128, string, []byte, time.Time or time.Duration; nil for NaT
 // and for nulls; an int64 where the unit of a time is none of Go's.
@@ -394,22 +426,34 @@ func typeArgument(typename string) string {
 	return rest[:len(rest)-1]
 }
 
+// TensorMeta returns the metadata of a tensor, of which nothing is filed yet,
+// with a member that holds its elements in nbytes bytes.
+func TensorMeta(t *Tensor, buffer *client.Meta, nbytes int64) (*client.Meta, error) {
+	if _, ok := product(t.Shape); !ok {
+		return nil, status.Errorf(status.Invalid, "no tensor has the shape %v", t.Shape)
+	}
+	if t.DType.Kind == Raw {
+		return nil, status.Errorf(status.NotImplemented, "a tensor of %s, which Vineyard's Python client cannot read", t.DType).
+			WithHint("store it as bytes, or as strings")
+	}
+	order := `"C"`
+	if t.Fortran {
+		order = `"F"`
+	}
+	return client.NewMeta("vineyard::Tensor<"+t.DType.element()+">").
+		Set("shape_", append([]int64{}, t.Shape...)).
+		Set("partition_index_", append([]int64{}, t.PartitionIndex...)).
+		Set("value_type_", t.DType.String()).
+		Set("value_type_meta_", t.DType.Protocol()).
+		Set("order_", order).Set("nbytes", nbytes).Add("buffer_", buffer), nil
+}
+
 func buildTensor(ctx context.Context, w *Writer, value any) (*client.Meta, error) {
 	t := value.(*Tensor)
 	n, ok := product(t.Shape)
 	if !ok {
 		return nil, status.Errorf(status.Invalid, "no tensor has the shape %v", t.Shape)
 	}
-	order := `"C"`
-	if t.Fortran {
-		order = `"F"`
-	}
-	m := client.NewMeta("vineyard::Tensor<"+t.DType.element()+">").
-		Set("shape_", append([]int64{}, t.Shape...)).
-		Set("partition_index_", append([]int64{}, t.PartitionIndex...)).
-		Set("value_type_", t.DType.String()).
-		Set("value_type_meta_", t.DType.Protocol()).
-		Set("order_", order)
 	switch t.DType.Kind {
 	case String:
 		if int64(t.Text.Len()) != n || len(t.Shape) != 1 {
@@ -419,7 +463,7 @@ func buildTensor(ctx context.Context, w *Writer, value any) (*client.Meta, error
 		if err != nil {
 			return nil, err
 		}
-		return m.Set("nbytes", 8*n).Add("buffer_", buffer), nil
+		return TensorMeta(t, buffer, 8*n) // as NumPy counts: the pointers
 	case Pickled:
 		if t.Pickle == nil {
 			return nil, status.Errorf(status.NotImplemented, "a tensor of objects that are not pickled")
@@ -428,10 +472,7 @@ func buildTensor(ctx context.Context, w *Writer, value any) (*client.Meta, error
 		if err != nil {
 			return nil, err
 		}
-		return m.Set("nbytes", 8*n).Add("buffer_", blob), nil
-	case Raw:
-		return nil, status.Errorf(status.NotImplemented, "a tensor of %s, which Vineyard's Python client cannot read", t.DType).
-			WithHint("store it as bytes, or as strings")
+		return TensorMeta(t, blob, 8*n)
 	}
 	if int64(len(t.Data)) != n*int64(t.DType.Size) {
 		return nil, status.Errorf(status.Invalid, "%d bytes do not have the shape %v of %s", len(t.Data), t.Shape, t.DType)
@@ -440,7 +481,7 @@ func buildTensor(ctx context.Context, w *Writer, value any) (*client.Meta, error
 	if err != nil {
 		return nil, err
 	}
-	return m.Set("nbytes", len(t.Data)).Add("buffer_", blob), nil
+	return TensorMeta(t, blob, int64(len(t.Data)))
 }
 
 // resolveArray reads the plain array of C++, vineyard::Array<T>, as a tensor of

@@ -11,12 +11,14 @@ import (
 )
 
 func newDf(d *deps) *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use:     "df",
-		Short:   "Show how full the pool is",
+		Short:   "Show how full the pool is; make data frames and tables of others",
 		GroupID: "daemon",
 		Long: `Show the pool's limit, what is used of it, what deleted blobs still hold, and how
-much real memory lies behind it.`,
+much real memory lies behind it.
+
+The commands below it make tables and data frames of others without copying them.`,
 		Example: `  v6d df
   v6d df -o json`,
 		Args: cobra.NoArgs,
@@ -34,6 +36,8 @@ much real memory lies behind it.`,
 			})
 		},
 	}
+	c.AddCommand(newDfSelect(d), newDfAddColumn(d), newDfConcat(d))
+	return c
 }
 
 // poolLine is one line of df.

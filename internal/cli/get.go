@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/v6d-go/v6d/client"
+	"github.com/v6d-go/v6d/internal/driver/codec"
 	"github.com/v6d-go/v6d/internal/output"
 	"github.com/v6d-go/v6d/internal/status"
 )
@@ -25,19 +26,29 @@ type getOptions struct {
 	Verify     bool
 	Progress   bool
 	NoProgress bool
+	Format     string
+	Columns    []string
+	Rows       int64
+	NoHeader   bool
 }
 
 func newGet(d *deps) *cobra.Command {
 	var o getOptions
 	c := &cobra.Command{
 		Use:     "get ID|NAME [FILE|FOLDER|-]",
-		Short:   "Write an object's bytes to a file or the standard output",
+		Short:   "Write an object to a file or the standard output",
 		GroupID: "objects",
-		Long: `Write the bytes of an object that "v6d put" stored, or of a blob, to a file, into a
-folder (under the name that the file had), or to the standard output (-, the
-default), straight from shared memory. A file appears under its name only when it is
-complete.`,
+		Long: `Write an object to a file, into a folder, or to the standard output (-, the default),
+straight from shared memory. A file appears under its name only when it is complete.
+
+What "v6d put" stored as bytes, and blobs, are written byte by byte. Tables, data
+frames, tensors and other values are written in the format that the file's extension
+says, or --format: Parquet, CSV, TSV, Arrow IPC, npy, npz, JSON, newline-delimited
+JSON. Without either, tables are drawn on a terminal and CSV in a pipe, tensors are
+npy, everything else is JSON.`,
 		Example: `  v6d get model > model.bin
+  v6d get sales sales.parquet --columns day,price
+  v6d get sales --format ndjson | jq .price
   v6d get o0051dd9f7a2c0002 copy.bin --verify
   v6d get model --range 0-511 | xxd`,
 		Args: cobra.RangeArgs(1, 2),
@@ -58,21 +69,37 @@ complete.`,
 	f.BoolVar(&o.Force, "force", false, "write binary data to a terminal")
 	f.StringVar(&o.Range, "range", "", "only these bytes: FIRST-LAST, FIRST- or -COUNT for the end")
 	f.BoolVar(&o.Verify, "verify", false, "compare with the checksum that put stored first; exit code 10 if it differs")
+	f.StringVar(&o.Format, "format", "", "write it as: "+strings.Join(codec.Names(), ", "))
+	f.StringSliceVar(&o.Columns, "columns", nil, "only these columns of a table, in this order")
+	f.Int64Var(&o.Rows, "rows", 40, "draw at most so many rows on a terminal")
+	f.BoolVar(&o.NoHeader, "no-header", false, "write CSV without the line of names")
 	f.BoolVar(&o.Progress, "progress", false, "show progress on stderr even where that is no terminal")
 	f.BoolVar(&o.NoProgress, "no-progress", false, "never show progress")
 	return c
 }
 
 func runGet(ctx context.Context, c *client.Client, s output.Streams, arg string, o getOptions) error {
-	toStdout := o.File == "" || o.File == "-"
-	if toStdout && output.IsTerminal(s.Out) && !o.Force {
-		return usage("binary data would be written to the terminal").WithHint("redirect it, name a file, or use --force")
-	}
 	id, err := resolve(ctx, c, arg)
 	if err != nil {
 		return err
 	}
-	data, m, err := bytesOf(ctx, c, id)
+	var m *client.Meta
+	if !id.IsBlob() {
+		if m, err = c.GetObject(ctx, id); err != nil {
+			return err
+		}
+	}
+	if !o.isRaw(m) {
+		if o.Range != "" || o.Verify {
+			return usage("--range and --verify are for bytes, %s is a %s", id, m.Typename)
+		}
+		return getTyped(ctx, c, s, m, o)
+	}
+	toStdout := o.File == "" || o.File == "-"
+	if toStdout && output.IsTerminal(s.Out) && !o.Force {
+		return usage("binary data would be written to the terminal").WithHint("redirect it, name a file, or use --force")
+	}
+	data, err := bytesOf(ctx, c, id, m)
 	if err != nil {
 		return err
 	}
@@ -110,27 +137,21 @@ func fileName(m *client.Meta, id client.ID) string {
 	return id.String()
 }
 
-// bytesOf returns the bytes of an object or blob; the metadata is nil for a
-// blob.
-func bytesOf(ctx context.Context, c *client.Client, id client.ID) ([]byte, *client.Meta, error) {
-	var m *client.Meta
-	if !id.IsBlob() {
-		var err error
-		if m, err = c.GetObject(ctx, id); err != nil {
-			return nil, nil, err
-		}
+// bytesOf returns the bytes of an object that put stored as bytes, or of a blob,
+// whose metadata is nil.
+func bytesOf(ctx context.Context, c *client.Client, id client.ID, m *client.Meta) ([]byte, error) {
+	if m != nil {
 		buffer := m.Member("buffer_")
-		if m.Typename != bytesType || buffer == nil || !buffer.IsBlob() {
-			return nil, nil, status.Errorf(status.NotImplemented, "object %s is a %s, not bytes", id, m.Typename).
-				WithHint("`v6d tree " + id.String() + "` shows its blobs, which can be got one by one")
+		if buffer == nil || !buffer.IsBlob() {
+			return nil, status.Errorf(status.MetaTreeTypeInvalid, "object %s has no blob of bytes", id)
 		}
 		id = buffer.ID
 	}
 	b, err := c.GetBlob(ctx, id)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return b.Bytes(), m, nil
+	return b.Bytes(), nil
 }
 
 // errIntegrity is an error with exit code 10.
@@ -199,15 +220,20 @@ func writeAll(ctx context.Context, w io.Writer, b []byte, progress *output.Progr
 	return nil
 }
 
-// writeFile writes a file that appears only when it is complete. Devices and
+// writeFile writes bytes to a file as writeFileBy does.
+func writeFile(ctx context.Context, path string, b []byte, progress *output.Progress) error {
+	return writeFileBy(path, func(w io.Writer) error { return writeAll(ctx, w, b, progress) })
+}
+
+// writeFileBy writes a file that appears only when it is complete. Devices and
 // pipes are written directly.
-func writeFile(ctx context.Context, path string, b []byte, progress *output.Progress) (err error) {
+func writeFileBy(path string, write func(io.Writer) error) (err error) {
 	if st, serr := os.Stat(path); serr == nil && !st.Mode().IsRegular() {
 		f, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
 			return err
 		}
-		return errors.Join(writeAll(ctx, f, b, progress), f.Close())
+		return errors.Join(write(f), f.Close())
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".v6d-*")
 	if err != nil {
@@ -218,7 +244,7 @@ func writeFile(ctx context.Context, path string, b []byte, progress *output.Prog
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
-	if err = errors.Join(writeAll(ctx, f, b, progress), f.Chmod(0o666&^umask()), f.Close()); err != nil {
+	if err = errors.Join(write(f), f.Chmod(0o666&^umask()), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), path)

@@ -10,11 +10,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/v6d-go/v6d/client"
 	"github.com/v6d-go/v6d/internal/config"
+	"github.com/v6d-go/v6d/internal/driver/codec"
 	"github.com/v6d-go/v6d/internal/output"
 	"github.com/v6d-go/v6d/internal/status"
 )
@@ -22,13 +24,13 @@ import (
 type putOptions struct {
 	Name       string
 	Labels     []string
-	Type       string
 	Replace    bool
 	IfAbsent   bool
 	DryRun     bool
 	Progress   bool
 	NoProgress bool
 
+	typeOptions
 	labels map[string]string
 }
 
@@ -38,16 +40,29 @@ func newPut(d *deps) *cobra.Command {
 		Use:     "put FILE|-...",
 		Short:   "Store files or the standard input, and print their ids",
 		GroupID: "objects",
-		Long: `Store the bytes of files, or of the standard input (-), as objects and print their
-ids, one a line. Bytes are read straight into shared memory. Any client can map
-them: in Python, bytes(client.get(id)) are the file's bytes.
+		Long: `Store files, or the standard input (-), as objects and print their ids, one a line.
+
+What a file is its name says, or its first bytes, or --format: CSV, TSV, Parquet,
+Arrow IPC (Feather) and newline-delimited JSON become tables, .npy a tensor, .npz a
+sequence of tensors, .json a scalar, a sequence or a dictionary; gzip and Zstandard
+are unpacked. Everything else, and everything with --type bytes, is stored byte by
+byte, straight into shared memory. In Python, client.get(id) is a pyarrow.Table, a
+pandas.DataFrame (with --type dataframe), a numpy array or a tuple, without a copy;
+of bytes, bytes(client.get(id)) are the file's.
+
+The columns of CSV get the narrowest type that a sample fits; what does not fit
+further on is an error that names row and column, and --schema COLUMN=TYPE decides.
+An empty field is null, "" is an empty string. With --dtype raw numbers become a
+tensor. A put that fails leaves nothing behind.
 
 With --name the object is made persistent and gets that name. A name that exists is
 an error unless --replace (the name then points at the new object; the old one stays)
 or --if-absent (nothing is stored, the old object's id is printed).`,
-		Example: `  v6d put model.bin --name model --label stage=prod
+		Example: `  v6d put sales.csv --name sales --type dataframe
+  v6d put model.bin --label stage=prod
   tar c src | v6d put -
-  v6d put *.bin -o json`,
+  curl -s https://example.com/rows | v6d put - --format ndjson
+  v6d put weights.raw --dtype f32 --shape 512x512`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			p, err := d.printer()
@@ -65,7 +80,7 @@ or --if-absent (nothing is stored, the old object's id is printed).`,
 					}
 					return p.Item(res.ID.String(), res, func(w io.Writer) error {
 						if o.DryRun {
-							_, err := fmt.Fprintf(w, "%s would take %s\n", source, config.FormatSize(res.Bytes))
+							_, err := fmt.Fprintf(w, "%s would take %s\n", source, strings.TrimSuffix(config.FormatSize(res.Bytes)+" as "+res.Shape, " as "))
 							return err
 						}
 						_, err := fmt.Fprintln(w, res.ID)
@@ -78,7 +93,7 @@ or --if-absent (nothing is stored, the old object's id is printed).`,
 	f := c.Flags()
 	f.StringVar(&o.Name, "name", "", "make the object persistent under this name")
 	f.StringArrayVarP(&o.Labels, "label", "l", nil, "give the object a label, KEY=VALUE; may be repeated")
-	f.StringVar(&o.Type, "type", "bytes", "what to store: bytes")
+	o.flags(f)
 	f.BoolVar(&o.Replace, "replace", false, "point the name at the new object if it exists")
 	f.BoolVar(&o.IfAbsent, "if-absent", false, "store nothing if the name exists, and print its object's id")
 	f.BoolVarP(&o.DryRun, "dry-run", "n", false, "say how much memory it would take, and store nothing")
@@ -95,8 +110,9 @@ func (o *putOptions) validate(sources []string) (err error) {
 		return usage("--replace and --if-absent need --name")
 	case o.Replace && o.IfAbsent:
 		return usage("--replace and --if-absent exclude each other")
-	case o.Type != "bytes":
-		return usage("--type %q: want bytes", o.Type)
+	}
+	if err := o.typeOptions.validate(); err != nil {
+		return err
 	}
 	stdin := 0
 	for _, s := range sources {
@@ -116,6 +132,8 @@ type putResult struct {
 	Source string    `json:"source"`
 	ID     client.ID `json:"id"`
 	Bytes  int64     `json:"bytes"`
+	Format string    `json:"format,omitempty"` // what it was decoded as; none: it is bytes
+	Shape  string    `json:"shape,omitempty"`
 	Name   string    `json:"name,omitempty"`
 	Stored bool      `json:"stored"` // false with --dry-run, and with --if-absent where the name existed
 }
@@ -131,6 +149,13 @@ func runPut(ctx context.Context, c *client.Client, s output.Streams, source stri
 		return res, err
 	}
 	defer in.Close()
+	format, isTyped, err := o.format(in, source)
+	if err != nil {
+		return res, err
+	}
+	if isTyped {
+		return o.put(ctx, c, s, res, in, format, hint)
+	}
 	if o.DryRun {
 		return o.dryRun(ctx, c, res, in, hint)
 	}
@@ -141,8 +166,32 @@ func runPut(ctx context.Context, c *client.Client, s output.Streams, source stri
 		return res, err
 	}
 	res.Bytes = data.size
-	if res.ID, err = fileObject(ctx, c, &data, name); err != nil {
+	if o.DType != "" {
+		res.ID, err = rawTensor(ctx, c, &data, &o.typeOptions)
+	} else {
+		res.ID, err = fileObject(ctx, c, &data, name)
+	}
+	if err != nil {
 		return res, errors.Join(err, c.DropBlob(context.WithoutCancel(ctx), data.id))
+	}
+	if err := o.finish(ctx, c, res.ID); err != nil {
+		return res, errors.Join(err, c.Delete(context.WithoutCancel(ctx), []client.ID{res.ID}, client.DeleteOptions{}))
+	}
+	res.Stored = true
+	return res, nil
+}
+
+// put stores what a file of a known format holds.
+func (o *putOptions) put(ctx context.Context, c *client.Client, s output.Streams, res putResult, in io.Reader, format codec.Format, hint int64) (putResult, error) {
+	progress := output.NewProgress(s.Err, res.Source, hint, o.Progress, o.NoProgress || res.Source == "-" && output.IsTerminal(s.In))
+	res.Format = format.Name
+	res, err := putTyped(ctx, c, in, format, *o, res, progress)
+	progress.Done()
+	if err != nil {
+		return res, err
+	}
+	if o.DryRun {
+		return fits(ctx, c, res)
 	}
 	if err := o.finish(ctx, c, res.ID); err != nil {
 		return res, errors.Join(err, c.Delete(context.WithoutCancel(ctx), []client.ID{res.ID}, client.DeleteOptions{}))
@@ -195,15 +244,7 @@ func (o *putOptions) dryRun(ctx context.Context, c *client.Client, res putResult
 		hint = n
 	}
 	res.Bytes = hint
-	st, err := c.InstanceStatus(ctx)
-	if err != nil {
-		return res, err
-	}
-	if free := st.MemoryLimit - st.MemoryUsage; hint > free {
-		return res, status.Errorf(status.NotEnoughMemory, "it takes %s, the pool has %s left", config.FormatSize(hint), config.FormatSize(free)).
-			WithHint("delete objects, or start the daemon with a larger --size")
-	}
-	return res, nil
+	return fits(ctx, c, res)
 }
 
 // openSource opens a file or the standard input; hint is its size, -1 if that

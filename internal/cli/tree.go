@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,6 +15,7 @@ import (
 	"github.com/v6d-go/v6d/client"
 	"github.com/v6d-go/v6d/internal/config"
 	"github.com/v6d-go/v6d/internal/output"
+	"github.com/v6d-go/v6d/typed"
 )
 
 type treeOptions struct {
@@ -169,6 +171,13 @@ type description struct {
 	Blobs      []client.BlobRow  `json:"blobs"`
 	Owners     []client.ID       `json:"owners"` // objects that refer to it
 	Frees      int64             `json:"frees"`  // bytes that deleting it would free
+
+	Rows    int64         `json:"rows"` // -1: it has none
+	Shape   []int64       `json:"shape,omitempty"`
+	DType   string        `json:"dtype,omitempty"`
+	Batches int           `json:"batches,omitempty"`
+	Columns []typed.Field `json:"columns,omitempty"`
+	Note    string        `json:"note,omitempty"`
 }
 
 func describe(ctx context.Context, c *client.Client, m *client.Meta) (*description, error) {
@@ -176,6 +185,8 @@ func describe(ctx context.Context, c *client.Client, m *client.Meta) (*descripti
 		ID: m.ID, Type: m.Typename, Persistent: !m.Transient, Instance: uint64(m.InstanceID),
 		Created: m.Time.Format("2006-01-02T15:04:05.000Z07:00"), Names: []string{}, Labels: nonNilMap(m.Labels), Owners: []client.ID{},
 	}
+	v := typed.Summarize(m)
+	d.Rows, d.Shape, d.DType, d.Batches, d.Columns, d.Note = v.Rows, v.Shape, v.DType, v.Batches, v.Columns, v.Note
 	names, err := c.ListNames(ctx, "*", 1<<40)
 	if err != nil {
 		return nil, err
@@ -274,6 +285,35 @@ func ownersOf(ctx context.Context, c *client.Client, id client.ID) ([]client.ID,
 	return owners, nil
 }
 
+// value says what the object is, for people.
+func (d *description) value() (pairs [][2]string) {
+	add := func(key, text string) { pairs = append(pairs, [2]string{key, text}) }
+	if d.Shape != nil {
+		add("shape", shapeOf(d.Shape))
+	}
+	if d.DType != "" {
+		add("elements", d.DType)
+	}
+	if d.Rows >= 0 {
+		add("rows", strconv.FormatInt(d.Rows, 10))
+	}
+	if d.Batches > 0 {
+		add("parts", strconv.Itoa(d.Batches))
+	}
+	const most = 50
+	for i, f := range d.Columns {
+		if i == most {
+			add("...", fmt.Sprintf("%d more columns", len(d.Columns)-most))
+			break
+		}
+		add("column "+f.Name, f.Type)
+	}
+	if d.Note != "" {
+		add("note", d.Note)
+	}
+	return pairs
+}
+
 func (d *description) write(w io.Writer) error {
 	join := func(list []string) string {
 		if len(list) == 0 {
@@ -313,6 +353,7 @@ func (d *description) write(w io.Writer) error {
 		{"part of", join(owners)},
 		{"deleting frees", size(d.Frees)},
 	}
+	pairs = append(pairs, d.value()...)
 	for _, b := range d.Blobs {
 		text := fmt.Sprintf("%s, %s, held by %d connections", config.FormatSize(b.Size), blobState(&b), b.Refs)
 		if b.PID > 0 {

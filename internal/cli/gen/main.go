@@ -1,5 +1,5 @@
 // Command gen writes what is generated from the code: man pages, completions,
-// and the tables in docs/protocol.md and docs/exit-codes.md. `go generate ./...`
+// and the tables in docs/protocol.md, docs/exit-codes.md and docs/types.md. `go generate ./...`
 // runs it; .ci/run fails when the result differs from what is committed.
 package main
 
@@ -17,6 +17,7 @@ import (
 	"github.com/v6d-go/v6d/internal/output"
 	"github.com/v6d-go/v6d/internal/protocol"
 	"github.com/v6d-go/v6d/internal/status"
+	"github.com/v6d-go/v6d/typed"
 )
 
 func main() {
@@ -38,7 +39,7 @@ func generate(repo string) error {
 	if err := manPages(repo, cli.Root(output.Streams{Out: io.Discard, Err: io.Discard})); err != nil {
 		return err
 	}
-	for _, step := range []func(string) error{completions, protocolTable, exitCodes, jsonShapes} {
+	for _, step := range []func(string) error{completions, protocolTable, exitCodes, jsonShapes, typenames} {
 		if err := step(repo); err != nil {
 			return err
 		}
@@ -103,6 +104,23 @@ func exitCodes(repo string) error {
 		fmt.Fprintf(&b, "| %d | %s | %d | %s |\n", r.Code, r.Name, r.Exit, r.Doc)
 	}
 	return replaceGenerated(filepath.Join(repo, "docs", "exit-codes.md"), "codes", b.String())
+}
+
+// typenames writes the types of the default registry.
+func typenames(repo string) error {
+	var b strings.Builder
+	b.WriteString("| typename | in Go | | notes |\n|---|---|---|---|\n")
+	for _, t := range typed.Default.Types() {
+		value, kind := "`"+t.Go+"`", "read"
+		switch {
+		case t.Resolve == nil:
+			value, kind = "`*Opaque`", "recognised"
+		case t.Writes:
+			kind = "written"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", t.Name, value, kind, t.Note)
+	}
+	return replaceGenerated(filepath.Join(repo, "docs", "types.md"), "types", b.String())
 }
 
 // jsonShapes writes the keys and types of every command's JSON, as the tests

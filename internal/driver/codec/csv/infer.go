@@ -1,0 +1,103 @@
+package csv
+
+import (
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// guess is what the sample says of a column: which kinds hold all of it.
+type guess struct {
+	seen                               bool // a value that is not null
+	notInt, notFloat, notBool, notDate bool
+	notTime, notStamp                  bool
+	size                               int // of all fields, in bytes
+	fraction, zoned, unzoned           bool
+}
+
+// look takes a field into account.
+func (g *guess) look(f []byte, quoted bool, nulls map[string]bool) {
+	if len(f) == 0 && !quoted || nullWord(f) || nulls[text(f)] {
+		return
+	}
+	g.seen = true
+	g.size += len(f)
+	if !g.notInt {
+		_, ok := parseInt(f)
+		g.notInt = !ok
+	}
+	if !g.notFloat {
+		_, ok := parseFloat(f)
+		g.notFloat = !ok
+	}
+	if !g.notBool {
+		_, ok := parseBool(f)
+		g.notBool = !ok
+	}
+	if !g.notTime {
+		_, ok := parseClock(f)
+		g.notTime = !ok
+	}
+	_, date := parseDate(f)
+	if !g.notDate {
+		g.notDate = !date
+	}
+	if !g.notStamp {
+		s, ok := parseTimestamp(f)
+		g.notStamp = !ok && !date
+		g.fraction = g.fraction || s.digits > 0
+		g.zoned = g.zoned || s.zoned
+		g.unzoned = g.unzoned || !s.zoned
+	}
+}
+
+// kind returns the narrowest kind, and its type.
+func (g *guess) kind() (kind, arrow.DataType) {
+	switch {
+	case !g.seen:
+		return kindNull, arrow.Null
+	case !g.notInt:
+		return kindInt, arrow.PrimitiveTypes.Int64
+	case !g.notFloat:
+		return kindFloat, arrow.PrimitiveTypes.Float64
+	case !g.notBool:
+		return kindBool, arrow.FixedWidthTypes.Boolean
+	case !g.notDate:
+		return kindDate, arrow.FixedWidthTypes.Date32
+	case !g.notTime:
+		return kindTime, arrow.FixedWidthTypes.Time32s
+	case !g.notStamp && !(g.zoned && g.unzoned):
+		t := &arrow.TimestampType{Unit: arrow.Second}
+		if g.fraction {
+			t.Unit = arrow.Nanosecond
+		}
+		if g.zoned {
+			t.TimeZone = "UTC"
+		}
+		return kindStamp, t
+	}
+	return kindText, arrow.BinaryTypes.LargeString
+}
+
+// kindOf returns how a type that was asked for is decoded.
+func kindOf(t arrow.DataType) kind {
+	switch t.ID() {
+	case arrow.NULL:
+		return kindNull
+	case arrow.INT64:
+		return kindInt
+	case arrow.FLOAT64:
+		return kindFloat
+	case arrow.BOOL:
+		return kindBool
+	case arrow.DATE32:
+		return kindDate
+	case arrow.TIME32:
+		if t.(*arrow.Time32Type).Unit == arrow.Second {
+			return kindTime
+		}
+	case arrow.TIMESTAMP:
+		return kindStamp
+	case arrow.LARGE_STRING:
+		return kindText
+	}
+	return kindOther
+}
