@@ -383,6 +383,9 @@ func resolveTensor(r *Reader, m *client.Meta) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.DType.Size == 0 {
+		return nil, damaged(m, "its elements have no bytes")
+	}
 	size := n * int64(t.DType.Size)
 	if n > maxElement && size/n != int64(t.DType.Size) {
 		return nil, damaged(m, "no tensor has the shape %v", t.Shape)

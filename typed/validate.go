@@ -107,3 +107,52 @@ func rising[T int32 | int64](offsets []T, from, n, total int) error {
 	}
 	return nil
 }
+
+// ValidateValue checks the arrays in a value that [Get] returned: Get does not,
+// because that takes time that grows with them. A value that passes can be read
+// without surprises, whoever made the object.
+func ValidateValue(v any) error {
+	switch x := v.(type) {
+	case arrow.Array:
+		return Validate(x)
+	case arrow.RecordBatch:
+		for _, a := range x.Columns() {
+			if err := Validate(a); err != nil {
+				return err
+			}
+		}
+	case *Table:
+		for _, b := range x.Batches {
+			if err := ValidateValue(b); err != nil {
+				return err
+			}
+		}
+	case *Tensor:
+		if x.Text != nil {
+			return Validate(x.Text)
+		}
+	case *Index:
+		return ValidateValue(x.Values)
+	case *Series:
+		return ValidateValue(x.Values)
+	case *DataFrame:
+		for i := range x.Columns {
+			if err := ValidateValue(x.Columns[i].Values); err != nil {
+				return err
+			}
+		}
+	case *Sequence:
+		for _, item := range x.Items {
+			if err := ValidateValue(item); err != nil {
+				return err
+			}
+		}
+	case *Global:
+		for _, part := range x.Parts {
+			if err := ValidateValue(part); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

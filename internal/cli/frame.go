@@ -228,7 +228,7 @@ func (k *frameMaker) table(ctx context.Context, m *client.Meta) (*typed.Table, e
 	if err != nil {
 		return nil, err
 	}
-	return t, checked(t)
+	return t, typed.ValidateValue(t)
 }
 
 // columnOf returns the values of a table of one column, or of one and its index.

@@ -71,7 +71,7 @@ func getTyped(ctx context.Context, c *client.Client, s output.Streams, m *client
 		if err != nil {
 			return err
 		}
-		if err := checked(v); err != nil {
+		if err := typed.ValidateValue(v); err != nil {
 			return fmt.Errorf("object %s is damaged: %w", m.ID, err)
 		}
 		toStdout := o.File == "" || o.File == "-"
@@ -144,54 +144,6 @@ func withValue(ctx context.Context, c *client.Client, m *client.Meta, f func(v a
 		return f(o.Value)
 	})
 	return errors.Join(err, o.Release(context.WithoutCancel(ctx)))
-}
-
-// checked validates the arrays in a value, which Load does not: it would take
-// time that grows with them.
-func checked(v any) error {
-	switch x := v.(type) {
-	case arrow.Array:
-		return typed.Validate(x)
-	case arrow.RecordBatch:
-		for _, a := range x.Columns() {
-			if err := typed.Validate(a); err != nil {
-				return err
-			}
-		}
-	case *typed.Table:
-		for _, b := range x.Batches {
-			if err := checked(b); err != nil {
-				return err
-			}
-		}
-	case *typed.Tensor:
-		if x.Text != nil {
-			return typed.Validate(x.Text)
-		}
-	case *typed.Index:
-		return checked(x.Values)
-	case *typed.Series:
-		return checked(x.Values)
-	case *typed.DataFrame:
-		for i := range x.Columns {
-			if err := checked(x.Columns[i].Values); err != nil {
-				return err
-			}
-		}
-	case *typed.Sequence:
-		for _, item := range x.Items {
-			if err := checked(item); err != nil {
-				return err
-			}
-		}
-	case *typed.Global:
-		for _, part := range x.Parts {
-			if err := checked(part); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // selected picks columns of a table or a data frame.

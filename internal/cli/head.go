@@ -115,7 +115,7 @@ func (d *deps) writeRows(v any, total int64) error {
 	if _, err := d.printer(); err != nil {
 		return err
 	}
-	if err := checked(v); err != nil {
+	if err := typed.ValidateValue(v); err != nil {
 		return err
 	}
 	format := d.global.Out.Format

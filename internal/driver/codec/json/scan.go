@@ -414,23 +414,24 @@ func hex(b []byte) (r rune) {
 	return r
 }
 
-// readAll reads all of r, at most limit bytes, without its byte order mark. One
-// that knows its length is read into memory of that length.
-func readAll(r io.Reader, limit int64) ([]byte, error) {
-	var b []byte
-	var err error
-	r = &io.LimitedReader{R: r, N: limit + 1}
-	if n := length(r.(*io.LimitedReader).R); n > 0 && n <= limit {
-		all := bytes.NewBuffer(make([]byte, 0, n+bytes.MinRead))
-		_, err = all.ReadFrom(r)
-		b = all.Bytes()
-	} else {
-		b, err = io.ReadAll(r)
+// readAll reads all of r, at most limit bytes, without its byte order mark. What
+// knows its length is read into memory of that length.
+func readAll(r io.Reader, limit int64) (b []byte, err error) {
+	n := length(r)
+	if n <= limit {
+		all := io.LimitReader(r, limit+1)
+		if n > 0 {
+			buffer := bytes.NewBuffer(make([]byte, 0, n+bytes.MinRead))
+			_, err = buffer.ReadFrom(all)
+			b = buffer.Bytes()
+		} else {
+			b, err = io.ReadAll(all)
+		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(b)) > limit {
+	if max(n, int64(len(b))) > limit {
 		return nil, status.Errorf(status.Invalid, "it has more than %d bytes", limit).
 			WithHint("rows can be in a .ndjson file of any size, one object a line")
 	}

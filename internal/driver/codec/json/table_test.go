@@ -48,12 +48,21 @@ func TestReadTable(t *testing.T) {
 		o        Options
 		want     string
 	}{
-		{"kinds", `{"n":null,"b":true,"i":1,"f":1.5,"s":"x"}` + "\n" + `{"n":null,"b":false,"i":-2,"f":2,"s":""}` + "\n", Options{},
-			`2: n null [(null) (null)] b bool [true false] i int64 [1 -2] f float64 [1.5 2] s large_utf8 ["x" ""]`},
-		{"order of first appearance", `{"b":1}` + "\n" + `{"a":2,"b":3}` + "\n" + `{"c":4,"a":5}`, Options{},
-			"3: b int64 [1 3 (null)] a int64 [(null) 2 5] c int64 [(null) (null) 4]"},
-		{"nulls", `{"i":null,"s":"x","b":null,"f":1.0,"l":null}` + "\n" + `{"i":1,"s":null,"b":true,"f":null,"l":[1]}`, Options{},
-			`2: i int64 [(null) 1] s large_utf8 ["x" (null)] b bool [(null) true] f float64 [1 (null)] l large_list<item: int64, nullable> [(null) [1]]`},
+		{
+			"kinds", `{"n":null,"b":true,"i":1,"f":1.5,"s":"x"}` + "\n" + `{"n":null,"b":false,"i":-2,"f":2,"s":""}` + "\n",
+			Options{},
+			`2: n null [(null) (null)] b bool [true false] i int64 [1 -2] f float64 [1.5 2] s large_utf8 ["x" ""]`,
+		},
+		{
+			"order of first appearance", `{"b":1}` + "\n" + `{"a":2,"b":3}` + "\n" + `{"c":4,"a":5}`,
+			Options{},
+			"3: b int64 [1 3 (null)] a int64 [(null) 2 5] c int64 [(null) (null) 4]",
+		},
+		{
+			"nulls", `{"i":null,"s":"x","b":null,"f":1.0,"l":null}` + "\n" + `{"i":1,"s":null,"b":true,"f":null,"l":[1]}`,
+			Options{},
+			`2: i int64 [(null) 1] s large_utf8 ["x" (null)] b bool [(null) true] f float64 [1 (null)] l large_list<item: int64, nullable> [(null) [1]]`,
+		},
 		{"extremes", `{"a":-9223372036854775808}` + "\n" + `{"a":9223372036854775807}`, Options{}, "2: a int64 [-9223372036854775808 9223372036854775807]"},
 		{"unsigned", `{"a":0}` + "\n" + `{"a":18446744073709551615}`, Options{}, "2: a uint64 [0 18446744073709551615]"},
 		{"unsigned and below 0", `{"a":-1}` + "\n" + `{"a":9223372036854775808}`, Options{}, "2: a float64 [-1 9.223372036854776e+18]"},
@@ -61,16 +70,25 @@ func TestReadTable(t *testing.T) {
 		{"exponents", `{"a":1e3,"b":-0,"c":-0.0,"d":1E-2}`, Options{}, "1: a float64 [1000] b int64 [0] c float64 [-0] d float64 [0.01]"},
 		{"too large for floats", `{"a":1e400,"b":1,"c":[1e999]}`, Options{}, `1: a large_utf8 ["1e400"] b int64 [1] c large_list<item: large_utf8, nullable> [["1e999"]]`},
 		{"a long integer", `{"a":` + strings.Repeat("9", 310) + `,"b":` + strings.Repeat("9", 305) + `}`, Options{}, `1: a large_utf8 ["` + strings.Repeat("9", 310) + `"] b float64 [1e+305]`},
-		{"lists", `{"a":[1,2],"b":[],"c":[[1.5],null,[]],"d":["x",null]}` + "\n" + `{"a":[],"b":[],"c":[],"d":[]}`, Options{},
-			`2: a large_list<item: int64, nullable> [[1 2] []] b large_list<item: null, nullable> [[] []] c large_list<item: large_list<item: float64, nullable>, nullable> [[[1.5] (null) []] []] d large_list<item: large_utf8, nullable> [["x" (null)] []]`},
+		{
+			"lists", `{"a":[1,2],"b":[],"c":[[1.5],null,[]],"d":["x",null]}` + "\n" + `{"a":[],"b":[],"c":[],"d":[]}`,
+			Options{},
+			`2: a large_list<item: int64, nullable> [[1 2] []] b large_list<item: null, nullable> [[] []] c large_list<item: large_list<item: float64, nullable>, nullable> [[[1.5] (null) []] []] d large_list<item: large_utf8, nullable> [["x" (null)] []]`,
+		},
 		{"objects", `{"a":{"x" : [1, "a b\"" ] , "y":null}}` + "\n" + `{"a":null}`, Options{}, `2: a large_utf8 ["{\"x\":[1,\"a b\\\"\"],\"y\":null}" (null)]`},
-		{"mixed", `{"a":"x","b":true,"c":[1]}` + "\n" + `{"a":1.50,"b":0,"c":{}}` + "\n" + `{"a":[ 1 ],"b":null,"c":"\u0041"}`, Options{},
-			`3: a large_utf8 ["\"x\"" "1.50" "[1]"] b large_utf8 ["true" "0" (null)] c large_utf8 ["[1]" "{}" "\"\\u0041\""]`},
+		{
+			"mixed", `{"a":"x","b":true,"c":[1]}` + "\n" + `{"a":1.50,"b":0,"c":{}}` + "\n" + `{"a":[ 1 ],"b":null,"c":"\u0041"}`,
+			Options{},
+			`3: a large_utf8 ["\"x\"" "1.50" "[1]"] b large_utf8 ["true" "0" (null)] c large_utf8 ["[1]" "{}" "\"\\u0041\""]`,
+		},
 		{"mixed in lists", `{"a":[1,"x"]}` + "\n" + `{"a":[{"b": 1},null]}`, Options{}, `2: a large_list<item: large_utf8, nullable> [["1" "\"x\""] ["{\"b\":1}" (null)]]`},
 		{"lists and others in lists", `{"a":[[1],2]}`, Options{}, `1: a large_list<item: large_utf8, nullable> [["[1]" "2"]]`},
 		{"twice", `{"a":"x","a":1,"b":[1],"b":["y"]}` + "\n" + `{"a":2}`, Options{}, `2: a int64 [1 2] b large_list<item: large_utf8, nullable> [["y"] (null)]`},
-		{"escapes", `{"\u0061\"":"\"\\\/\b\f\n\r\t\u00e9\u20AC\ud834\udd1e é"}` + "\n" + `{"a\"":"\ud800"}` + "\n" + `{"a\u0022":"\ud800\u0041\udc00"}`, Options{},
-			`3: a" large_utf8 ["\"\\/\b\f\n\r\té€𝄞 é" "�" "�A�"]`},
+		{
+			"escapes", `{"\u0061\"":"\"\\\/\b\f\n\r\t\u00e9\u20AC\ud834\udd1e é"}` + "\n" + `{"a\"":"\ud800"}` + "\n" + `{"a\u0022":"\ud800\u0041\udc00"}`,
+			Options{},
+			`3: a" large_utf8 ["\"\\/\b\f\n\r\té€𝄞 é" "�" "�A�"]`,
+		},
 		{"space", " \t{ \"a\" : [ 1 , 2 ] , \"b\" : null } \r\n\r\n  \n{\"a\":[ ]}\t", Options{}, "2: a large_list<item: int64, nullable> [[1 2] []] b null [(null) (null)]"},
 		{"byte order mark", "\xef\xbb\xbf{\"a\":1}\r\n", Options{}, "1: a int64 [1]"},
 		{"an array", " [ {\"a\":1} ,\n{\n\"a\":2,\"b\":[\n3]}\n]\n", Options{}, "2: a int64 [1 2] b large_list<item: int64, nullable> [(null) [3]]"},
@@ -80,22 +98,40 @@ func TestReadTable(t *testing.T) {
 		{"some columns", `{"a":1,"b":"x","c":[1]}` + "\n" + `{"b":"y","c":[2],"a":3}`, Options{Columns: []string{"c", "a"}}, "2: c large_list<item: int64, nullable> [[1] [2]] a int64 [1 3]"},
 		{"no columns", `{"a":1}`, Options{Columns: []string{}}, "1:"},
 
-		{"integers", `{"a":1,"b":2.0,"c":-3,"d":255,"e":1e2,"f":null}`, Options{Types: types("a", arrow.PrimitiveTypes.Int8, "b", arrow.PrimitiveTypes.Int16, "c", arrow.PrimitiveTypes.Int32, "d", arrow.PrimitiveTypes.Uint8, "e", arrow.PrimitiveTypes.Uint16, "f", arrow.PrimitiveTypes.Uint32)},
-			"1: a int8 [1] b int16 [2] c int32 [-3] d uint8 [255] e uint16 [100] f uint32 [(null)]"},
-		{"numbers", `{"a":1,"b":18446744073709551615,"c":1,"d":0.1,"e":1,"f":5.0}`, Options{Types: types("a", arrow.PrimitiveTypes.Uint64, "b", arrow.PrimitiveTypes.Uint64, "c", arrow.FixedWidthTypes.Float16, "d", arrow.PrimitiveTypes.Float32, "e", arrow.PrimitiveTypes.Float64, "f", arrow.PrimitiveTypes.Int64)},
-			"1: a uint64 [1] b uint64 [18446744073709551615] c float16 [1] d float32 [0.1] e float64 [1] f int64 [5]"},
+		{
+			"integers", `{"a":1,"b":2.0,"c":-3,"d":255,"e":1e2,"f":null}`,
+			Options{Types: types("a", arrow.PrimitiveTypes.Int8, "b", arrow.PrimitiveTypes.Int16, "c", arrow.PrimitiveTypes.Int32, "d", arrow.PrimitiveTypes.Uint8, "e", arrow.PrimitiveTypes.Uint16, "f", arrow.PrimitiveTypes.Uint32)},
+			"1: a int8 [1] b int16 [2] c int32 [-3] d uint8 [255] e uint16 [100] f uint32 [(null)]",
+		},
+		{
+			"numbers", `{"a":1,"b":18446744073709551615,"c":1,"d":0.1,"e":1,"f":5.0}`,
+			Options{Types: types("a", arrow.PrimitiveTypes.Uint64, "b", arrow.PrimitiveTypes.Uint64, "c", arrow.FixedWidthTypes.Float16, "d", arrow.PrimitiveTypes.Float32, "e", arrow.PrimitiveTypes.Float64, "f", arrow.PrimitiveTypes.Int64)},
+			"1: a uint64 [1] b uint64 [18446744073709551615] c float16 [1] d float32 [0.1] e float64 [1] f int64 [5]",
+		},
 		{"text", `{"a":1,"b":"x","c":{"y": 1}}`, Options{Types: types("a", arrow.BinaryTypes.LargeString, "b", arrow.BinaryTypes.String, "c", arrow.BinaryTypes.String)}, `1: a large_utf8 ["1"] b utf8 ["x"] c utf8 ["{\"y\":1}"]`},
 		{"mixed as text", `{"a":1}` + "\n" + `{"a":"x\n"}` + "\n" + `{"a":"(null)"}`, Options{Types: types("a", arrow.BinaryTypes.LargeString)}, `3: a large_utf8 ["1" "x\n" "(null)"]`},
 		{"bytes", `{"a":"AQI=","b":"","c":"/+8="}`, Options{Types: types("a", arrow.BinaryTypes.Binary, "b", arrow.BinaryTypes.LargeBinary, "c", &arrow.FixedSizeBinaryType{ByteWidth: 2})}, `1: a binary ["\x01\x02"] b large_binary [""] c fixed_size_binary[2] ["\xff\xef"]`},
 		{"dates", `{"a":"2020-02-29","b":"1969-12-31","c":-1}`, Options{Types: types("a", arrow.FixedWidthTypes.Date32, "b", arrow.FixedWidthTypes.Date64, "c", arrow.FixedWidthTypes.Date32)}, "1: a date32 [2020-02-29] b date64 [1969-12-31] c date32 [1969-12-31]"},
-		{"times", `{"a":"12:30","b":"12:30:01.5","c":"00:00:00.000001","d":1,"e":5}`, Options{Types: types("a", arrow.FixedWidthTypes.Time32s, "b", arrow.FixedWidthTypes.Time32ms, "c", arrow.FixedWidthTypes.Time64us, "d", arrow.FixedWidthTypes.Time64ns, "e", arrow.FixedWidthTypes.Duration_ms)},
-			"1: a time32[s] [45000] b time32[ms] [45001500] c time64[us] [1] d time64[ns] [1] e duration[ms] [5]"},
-		{"timestamps", `{"a":"2020-01-02T03:04:05Z","b":"2020-01-02 03:04:05.25+02:00","c":"2020-01-02T03:04:05","d":7}`, Options{Types: types("a", &arrow.TimestampType{Unit: arrow.Second}, "b", arrow.FixedWidthTypes.Timestamp_ms, "c", arrow.FixedWidthTypes.Timestamp_us, "d", arrow.FixedWidthTypes.Timestamp_ns)},
-			"1: a timestamp[s] [1577934245] b timestamp[ms, tz=UTC] [1577927045250] c timestamp[us, tz=UTC] [1577934245000000] d timestamp[ns, tz=UTC] [7]"},
-		{"decimals", `{"a":1.5,"b":"-0.10","c":12e3,"d":1.500e-1}`, Options{Types: types("a", &arrow.Decimal128Type{Precision: 5, Scale: 2}, "b", &arrow.Decimal128Type{Precision: 5, Scale: 2}, "c", &arrow.Decimal256Type{Precision: 50, Scale: 3}, "d", &arrow.Decimal128Type{Precision: 5, Scale: 2})},
-			"1: a decimal(5, 2) [1.5] b decimal(5, 2) [-0.1] c decimal256(50, 3) [12000] d decimal(5, 2) [0.15]"},
-		{"typed lists", `{"a":[1,null],"b":[[1.5]]}`, Options{Types: types("a", arrow.LargeListOf(arrow.PrimitiveTypes.Int8), "b", arrow.ListOf(arrow.LargeListOf(arrow.BinaryTypes.LargeString)))},
-			`1: a large_list<item: int8, nullable> [[1 (null)]] b list<item: large_list<item: large_utf8, nullable>, nullable> [[["1.5"]]]`},
+		{
+			"times", `{"a":"12:30","b":"12:30:01.5","c":"00:00:00.000001","d":1,"e":5}`,
+			Options{Types: types("a", arrow.FixedWidthTypes.Time32s, "b", arrow.FixedWidthTypes.Time32ms, "c", arrow.FixedWidthTypes.Time64us, "d", arrow.FixedWidthTypes.Time64ns, "e", arrow.FixedWidthTypes.Duration_ms)},
+			"1: a time32[s] [45000] b time32[ms] [45001500] c time64[us] [1] d time64[ns] [1] e duration[ms] [5]",
+		},
+		{
+			"timestamps", `{"a":"2020-01-02T03:04:05Z","b":"2020-01-02 03:04:05.25+02:00","c":"2020-01-02T03:04:05","d":7}`,
+			Options{Types: types("a", &arrow.TimestampType{Unit: arrow.Second}, "b", arrow.FixedWidthTypes.Timestamp_ms, "c", arrow.FixedWidthTypes.Timestamp_us, "d", arrow.FixedWidthTypes.Timestamp_ns)},
+			"1: a timestamp[s] [1577934245] b timestamp[ms, tz=UTC] [1577927045250] c timestamp[us, tz=UTC] [1577934245000000] d timestamp[ns, tz=UTC] [7]",
+		},
+		{
+			"decimals", `{"a":1.5,"b":"-0.10","c":12e3,"d":1.500e-1}`,
+			Options{Types: types("a", &arrow.Decimal128Type{Precision: 5, Scale: 2}, "b", &arrow.Decimal128Type{Precision: 5, Scale: 2}, "c", &arrow.Decimal256Type{Precision: 50, Scale: 3}, "d", &arrow.Decimal128Type{Precision: 5, Scale: 2})},
+			"1: a decimal(5, 2) [1.5] b decimal(5, 2) [-0.1] c decimal256(50, 3) [12000] d decimal(5, 2) [0.15]",
+		},
+		{
+			"typed lists", `{"a":[1,null],"b":[[1.5]]}`,
+			Options{Types: types("a", arrow.LargeListOf(arrow.PrimitiveTypes.Int8), "b", arrow.ListOf(arrow.LargeListOf(arrow.BinaryTypes.LargeString)))},
+			`1: a large_list<item: int8, nullable> [[1 (null)]] b list<item: large_list<item: large_utf8, nullable>, nullable> [[["1.5"]]]`,
+		},
 		{"null type", `{"a":null}`, Options{Types: types("a", arrow.Null)}, "1: a null [(null)]"},
 		{"no type", `{"a":1}`, Options{Types: types("a", arrow.DataType(nil))}, "1: a int64 [1]"},
 	} {
@@ -124,7 +160,7 @@ func counts(t *typed.Table) string {
 		s += " " + f.Name + " " + f.Type.String()
 		for _, b := range t.Batches {
 			data := b.Column(i).Data()
-			var as arrow.DataType = arrow.PrimitiveTypes.Int64
+			as := arrow.PrimitiveTypes.Int64
 			if f.Type.(arrow.FixedWidthDataType).BitWidth() == 32 {
 				as = arrow.PrimitiveTypes.Int32
 			}
@@ -329,7 +365,7 @@ func TestWriteTable(t *testing.T) {
 		return array.MakeFromData(array.NewData(dt, len(v), data.Buffers(), nil, 0, 0))
 	}
 	floats := array.NewFloat64Builder(mem)
-	floats.AppendValues([]float64{1, 0.1, -0.0, math.Copysign(0, -1), 1e21, 1e20, 1e-7, 0.000001, math.NaN(), math.Inf(1), math.Inf(-1), math.MaxFloat64, 5e-324, 123456789}, nil)
+	floats.AppendValues([]float64{1, 0.1, 0, math.Copysign(0, -1), 1e21, 1e20, 1e-7, 0.000001, math.NaN(), math.Inf(1), math.Inf(-1), math.MaxFloat64, 5e-324, 123456789}, nil)
 	binary := array.NewBinaryBuilder(mem, arrow.BinaryTypes.LargeBinary)
 	binary.AppendValues([][]byte{{1, 2}, {}, nil}, []bool{true, true, false})
 	ext := array.NewBuilder(mem, arrow.BinaryTypes.StringView).(*array.StringViewBuilder)
@@ -354,7 +390,7 @@ func TestWriteTable(t *testing.T) {
 		{from(arrow.PrimitiveTypes.Uint32, "[4294967295]"), "4294967295"},
 		{ints(arrow.PrimitiveTypes.Uint64, -1), "18446744073709551615"},
 		{from(arrow.FixedWidthTypes.Float16, "[0.5,1]"), "0.5 1.0"},
-		{halves(0x0001, 0x8001, 0x03ff, 0x0400, 0x7bff, 0xfc00, 0x7e00, 0x8000), "5.9604645e-08 -5.9604645e-08 0.000060975552 0.000061035156 65504.0 null null -0.0"},
+		{halves(0x0001, 0x8001, 0x03ff, 0x0400, 0x7bff, 0xfc00, 0x7e00, 0x8000), "5.9604645e-08 -5.9604645e-08 0.00006097555 0.000061035156 65504.0 null null -0.0"},
 		{from(arrow.PrimitiveTypes.Float32, "[0.1,16777216]"), "0.1 16777216.0"},
 		{floats.NewArray(), "1.0 0.1 0.0 -0.0 1e+21 100000000000000000000.0 1e-07 0.000001 null null null 1.7976931348623157e+308 5e-324 123456789.0"},
 		{from(arrow.BinaryTypes.String, `["x",null,""]`), `"x" null ""`},
