@@ -48,6 +48,7 @@ var groups = []group{
 	{"rpc", "Requests over TCP", true, (*bench).rpc},
 	{"pages", "Memory: first touch, first write", true, (*bench).pages},
 	{"streams", "Streams", true, (*bench).streams},
+	{"types", "Typed data: arrays, data frames, tables, files", false, (*bench).types},
 	{"footprint", "What a daemon takes", true, (*bench).footprint},
 	{"peers", "Peers", false, (*bench).peers},
 }
@@ -81,6 +82,7 @@ func main() {
 	flag.StringVar(&b.reference, "vineyardd", ".interop/venv/lib/python3.11/site-packages/vineyard/bdist/vineyardd", "reference daemon")
 	flag.StringVar(&b.python, "python", ".interop/venv/bin/python", "Python with the published client")
 	flag.StringVar(&b.plasma, "plasma-python", ".interop/plasma/bin/python", "Python with pyarrow 11, for Plasma")
+	flag.StringVar(&b.learn, "learn", ".interop/learn", "folder with scikit-learn, as bench/peers.sh installs it")
 	flag.StringVar(&b.etcd, "etcd", ".tools/etcd", "etcd, as make etcd builds it")
 	flag.IntVar(&b.rounds, "rounds", 0, "rounds of each row; 9 with -full, else 3")
 	flag.Parse()
@@ -113,7 +115,7 @@ type bench struct {
 	rounds int
 	full   bool
 
-	v6d, reference, python, plasma, etcd string
+	v6d, reference, python, plasma, learn, etcd string
 
 	dir     string // holds sockets and files, on tmpfs
 	report  report

@@ -32,6 +32,7 @@ class Vineyard:
         self.socket, self.port = socket, int(port)
         self.client = vineyard.connect(socket)
         self.arrays = {}
+        self.checked = set()
         self.blobs = {}
 
     def rpc_client(self):
@@ -168,6 +169,109 @@ class Vineyard:
 
     def forget(self):
         self.arrays.clear()
+        self.checked = set()
+        return []
+
+    # Typed values: group_types.go makes the same ones in Go.
+    def value(self, what, n):
+        """A float64 array of n elements, or 10 columns of n rows as a frame or a table."""
+        if (what, n) not in self.arrays:
+            self.arrays.clear()
+            thousand = self.np.arange(1000)
+            if what == "array":
+                made = self.np.resize(thousand * 0.5, n)
+            else:
+                columns = {
+                    "c%d" % c: self.np.resize(thousand + c if c % 2 == 0 else thousand * 0.5 + c, n)
+                    for c in range(10)
+                }
+                made = self.make_columns(what, columns)
+            self.arrays[what, n] = made
+        return self.arrays[what, n]
+
+    def make_columns(self, what, columns):
+        if what == "table":
+            import pyarrow
+
+            return pyarrow.table(columns)
+        import pandas
+
+        return pandas.DataFrame(columns)
+
+    def check(self, op, what, n, id_):
+        """Compares an object with what was put, once for each operation and value."""
+        if (op, what, n) in self.checked:
+            return
+        self.checked.add((op, what, n))
+        want, got = self.value(what, n), self.client.get(id_)
+        if what == "array":
+            same = got.dtype == want.dtype and self.np.array_equal(got, want)
+        elif what == "table":
+            same = got.equals(want)
+        else:
+            same = list(got.columns) == list(want.columns) and all(
+                self.np.array_equal(got[c].values, want[c].values) for c in want.columns
+            )
+        if not same:
+            raise ValueError("%s of the %s of %d: what comes back is something else" % (op, what, n))
+
+    def put_typed(self, what, n, times):
+        """Puts a value; what it made goes again, untimed."""
+        value, samples = self.value(what, n), []
+        for _ in range(times):
+            start = clock()
+            id_ = self.client.put(value)
+            samples.append(clock() - start)
+            self.check("put", what, n, id_)
+            self.client.delete([id_])
+        return samples
+
+    def get_typed(self, what, n, times):
+        get, id_ = self.client.get, self.client.put(self.value(what, n))
+        self.check("get", what, n, id_)
+        samples = timed(times, lambda i: get(id_))
+        self.client.delete([id_])
+        return samples
+
+    def get_ratio(self, small, large, times):
+        """How many times longer a get of the large array takes than one of the small."""
+        ids = []
+        for n in (small, large):
+            ids.append(self.client.put(self.value("array", n)))
+            self.check("ratio", "array", n, ids[-1])
+        self.forget()
+        get, samples = self.client.get, ([], [])
+        for _ in range(times):
+            for id_, list_ in zip(ids, samples):
+                start = clock()
+                get(id_)
+                list_.append(clock() - start)
+        self.client.delete(ids)
+        return [float(self.np.median(samples[1]) / self.np.median(samples[0]))]
+
+    def get_frame(self, id, want):
+        """Gets what v6d put stored; it has to have the digest."""
+        start = clock()
+        got = self.client.get(self.vineyard.ObjectID(id))
+        took = clock() - start
+        if want:
+            compare(digest(got), want)
+        return [took]
+
+    def read_and_put(self, path, want):
+        """What one does without v6d put: pandas reads the file, the client puts the frame."""
+        import pandas
+
+        start = clock()
+        id_ = self.client.put(pandas.read_csv(path, parse_dates=["day"]))
+        took = clock() - start
+        if want:
+            compare(digest(self.client.get(id_)), want)
+        self.client.delete([id_])
+        return [took]
+
+    def drop(self, ids):
+        self.client.delete([self.vineyard.ObjectID(id_) for id_ in ids])
         return []
 
     # What peers can do too: a value under a name of this process's choice.
@@ -334,10 +438,116 @@ class ArrowFile:
         return timed(n, get)
 
 
+def digest(value):
+    """Sums and lengths of a table's or data frame's columns, which are those of Files.generate."""
+    import numpy
+    import pandas
+    import pyarrow.compute as pc
+
+    out = [len(value)]
+    for name in ["n%d" % c for c in range(8)] + ["day", "customer"]:
+        if isinstance(value, pandas.DataFrame):
+            column = value[name]
+            if name == "day":
+                out.append(int(column.to_numpy().astype("datetime64[D]").astype("int64").sum()))
+            elif name == "customer":
+                out += [int(column.str.len().sum()), column.nunique(), column.iloc[0], column.iloc[-1]]
+            else:
+                out.append(float(column.sum()))
+        else:
+            column = value[name]
+            if name == "day":
+                days = column.to_numpy().astype("datetime64[D]").astype("int64")
+                out.append(int(numpy.sum(days)))
+            elif name == "customer":
+                texts = (column[0].as_py(), column[-1].as_py())
+                out += [pc.sum(pc.utf8_length(column)).as_py(), pc.count_distinct(column).as_py(), *texts]
+            else:
+                out.append(float(pc.sum(column).as_py()))
+    return out
+
+
+def compare(got, want):
+    for g, w in zip(got, want, strict=True):
+        if g != w and (isinstance(w, str) or abs(g - w) > 1e-9 * abs(w)):
+            raise ValueError("the columns have the digest %s, not %s" % (got, want))
+
+
+class Files:
+    """Reads files with the libraries that are made for it, and makes the files."""
+
+    def __init__(self, folder):
+        import numpy
+        import pyarrow.csv
+        import pyarrow.parquet
+
+        self.np, self.pa, self.folder = numpy, pyarrow, folder
+        self.want = None
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def generate(self, rows):
+        """8 columns of numbers, a date and a string, as table.csv and table.parquet; their digest."""
+        np, pa, rng = self.np, self.pa, self.np.random.default_rng(1)
+        columns = {}
+        for c in range(8):
+            if c % 2 == 0:
+                columns["n%d" % c] = rng.integers(0, 10 ** (c + 5), rows)
+            else:
+                columns["n%d" % c] = np.round(rng.normal(0, 10.0 ** (c + 2), rows), 6)
+        days = np.datetime64("2020-01-01") + rng.integers(0, 2000, rows)
+        columns["day"] = pa.array(days, pa.date32())
+        columns["customer"] = pa.array(["customer-%06d" % i for i in range(50000)]).take(
+            pa.array(rng.integers(0, 50000, rows))
+        )
+        table = pa.table(columns)
+        self.write_csv(table, "table.csv")
+        pa.parquet.write_table(table, self.path("table.parquet"))
+        self.want = digest(table)
+        return json.dumps(self.want)
+
+    def write_csv(self, table, name):
+        """As pandas writes it: without quotes that are not needed."""
+        options = self.pa.csv.WriteOptions(include_header=False, quoting_style="none")
+        with open(self.path(name), "wb") as out:
+            out.write((",".join(table.column_names) + "\n").encode())
+            self.pa.csv.write_csv(table, out, options)
+
+    def read(self, name):
+        start = clock()
+        if name.endswith(".csv"):
+            table = self.pa.csv.read_csv(self.path(name))
+        else:
+            table = self.pa.parquet.read_table(self.path(name))
+        took = clock() - start
+        compare(digest(table), self.want)
+        return [took]
+
+    def generate_orders(self, rows):
+        """What pipeline.py begins with, orders.csv: each fortieth row or so is bad."""
+        np, pa, rng = self.np, self.pa, self.np.random.default_rng(2)
+        numbers = {"x%d" % c: np.round(rng.normal(0, 1 + c, rows), 6) for c in range(6)}
+        price = np.round(rng.lognormal(3, 1, rows), 2)
+        quantity = rng.integers(-1, 40, rows)  # not above 0: bad
+        region = rng.integers(0, 8, rows)
+        target = np.log1p(price) * 3 + quantity * 0.2 + region + numbers["x0"] - 2 * numbers["x1"] + rng.normal(0, 1, rows)
+        text = np.round(target, 6).astype("U12").astype(object)
+        text[rng.random(rows) < 0.005] = "n/a"
+        days = np.datetime64("2020-01-01") + rng.integers(0, 2000, rows)
+        names = pa.array(["north", "south", "east", "west", "inner", "outer", "upper", "lower"])
+        table = pa.table({
+            "order": np.arange(rows), "day": pa.array(days, pa.date32()), "region": names.take(pa.array(region)),
+            "price": price, "quantity": quantity, **numbers, "target": pa.array(text, pa.string()),
+        })
+        self.write_csv(table, "orders.csv")
+        return []
+
+
 def main():
     kinds = {
         "vineyard": Vineyard, "plasma": Plasma, "lmdb": LMDB, "redis": Redis,
-        "shared_memory": SharedMemory, "arrow": ArrowFile,
+        "shared_memory": SharedMemory, "arrow": ArrowFile, "files": Files,
     }
     # Libraries print where they like: answers have a descriptor of their own.
     answers = os.fdopen(os.dup(1), "w")

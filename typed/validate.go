@@ -134,8 +134,18 @@ func ValidateValue(v any) error {
 	case *Index:
 		return ValidateValue(x.Values)
 	case *Series:
+		if x.Index != nil {
+			if err := ValidateValue(x.Index); err != nil {
+				return err
+			}
+		}
 		return ValidateValue(x.Values)
 	case *DataFrame:
+		if x.Index != nil {
+			if err := ValidateValue(x.Index); err != nil {
+				return err
+			}
+		}
 		for i := range x.Columns {
 			if err := ValidateValue(x.Columns[i].Values); err != nil {
 				return err
