@@ -138,7 +138,9 @@ func (p *Pickle) Value() (any, error) {
 	d := unpickler{b: p.Bytes}
 	v, err := d.run()
 	if err == nil {
-		v, err = plain(v, 0)
+		// A pickle can hold a value many times in a few bytes, each as a tree.
+		p := plainer{left: 1<<20 + 16*len(p.Bytes)}
+		v, err = p.plain(v, 0)
 	}
 	if err != nil {
 		return nil, status.Errorf(status.NotImplemented, "the pickle cannot be read: %w", err).
@@ -416,8 +418,13 @@ func long(b []byte) any {
 	return n
 }
 
-// plain makes values of what the machine left.
-func plain(v any, depth int) (any, error) {
+// plainer makes values of what the machine left.
+type plainer struct{ left int } // how many more
+
+func (p *plainer) plain(v any, depth int) (any, error) {
+	if p.left--; p.left < 0 {
+		return nil, fmt.Errorf("it holds far more values than bytes")
+	}
 	if depth > maxDepth {
 		return nil, fmt.Errorf("it is nested more than %d deep", maxDepth)
 	}
@@ -425,7 +432,7 @@ func plain(v any, depth int) (any, error) {
 		out := make([]any, len(items))
 		for i, item := range items {
 			var err error
-			if out[i], err = plain(item, depth+1); err != nil {
+			if out[i], err = p.plain(item, depth+1); err != nil {
 				return nil, err
 			}
 		}
@@ -442,8 +449,8 @@ func plain(v any, depth int) (any, error) {
 		return Tuple(out), err
 	case *pyDict:
 		out := make(Dict, len(x.items))
-		for i, p := range x.items {
-			pair, err := all([]any{p.Key, p.Value})
+		for i, item := range x.items {
+			pair, err := all([]any{item.Key, item.Value})
 			if err != nil {
 				return nil, err
 			}
@@ -451,7 +458,7 @@ func plain(v any, depth int) (any, error) {
 		}
 		return out, nil
 	case *pyObject:
-		return construct(x, depth)
+		return p.construct(x, depth)
 	case pyGlobal, pyMark:
 		return nil, fmt.Errorf("it holds a %v", x)
 	}
@@ -459,12 +466,12 @@ func plain(v any, depth int) (any, error) {
 }
 
 // construct knows the few calls that arrays of NumPy and pandas are pickled as.
-func construct(o *pyObject, depth int) (any, error) {
+func (p *plainer) construct(o *pyObject, depth int) (any, error) {
 	of, _ := o.of.(pyGlobal)
 	args, _ := o.args.(Tuple)
 	switch of.name {
 	case "_reconstruct":
-		return ndarray(o)
+		return p.ndarray(o)
 	case "scalar": // dtype, bytes
 		if len(args) == 2 {
 			d, err := dtypeOf(args[0])
@@ -476,14 +483,14 @@ func construct(o *pyObject, depth int) (any, error) {
 		}
 	case "_frombuffer": // bytes, dtype, shape, order
 		if len(args) == 4 {
-			return arrayOf(args[1], args[0], args[2], args[3] == "F")
+			return p.arrayOf(args[1], args[0], args[2], args[3] == "F")
 		}
 	case "__pyx_unpickle_NDArrayBacked": // state: dtype, array, attributes
 		if state, ok := o.state.(Tuple); ok && len(state) >= 2 {
 			for _, part := range state {
-				if p, ok := part.(*pyObject); ok {
-					if g, _ := p.of.(pyGlobal); g.name == "_reconstruct" || g.name == "_frombuffer" {
-						return plain(p, depth+1)
+				if x, ok := part.(*pyObject); ok {
+					if g, _ := x.of.(pyGlobal); g.name == "_reconstruct" || g.name == "_frombuffer" {
+						return p.plain(x, depth+1)
 					}
 				}
 			}
@@ -494,15 +501,15 @@ func construct(o *pyObject, depth int) (any, error) {
 
 // ndarray decodes the state of an array: version, shape, dtype, whether it is in
 // Fortran's order, and the bytes or, of objects, the list of them.
-func ndarray(o *pyObject) (any, error) {
+func (p *plainer) ndarray(o *pyObject) (any, error) {
 	state, _ := o.state.(Tuple)
 	if len(state) != 5 {
 		return nil, fmt.Errorf("an array of NumPy has a state of %d parts", len(state))
 	}
-	return arrayOf(state[2], state[4], state[1], state[3] == true)
+	return p.arrayOf(state[2], state[4], state[1], state[3] == true)
 }
 
-func arrayOf(dtype, data, shape any, fortran bool) (any, error) {
+func (p *plainer) arrayOf(dtype, data, shape any, fortran bool) (any, error) {
 	d, err := dtypeOf(dtype)
 	if err != nil {
 		return nil, err
@@ -523,7 +530,7 @@ func arrayOf(dtype, data, shape any, fortran bool) (any, error) {
 		if !ok || int64(len(items.items)) != n {
 			return nil, fmt.Errorf("an array of %d objects has others", n)
 		}
-		list, err := plain(items, 1)
+		list, err := p.plain(items, 1)
 		if err != nil {
 			return nil, err
 		}

@@ -15,7 +15,7 @@ type Summary struct {
 	DType   string  // of elements; "" where it has none of one type
 	Batches int     // of a table; parts of a global object
 	Columns []Field
-	Note    string // what is special about the type
+	Note    string // why it has no value in Go
 }
 
 // Field is a column by name and type.
@@ -28,7 +28,9 @@ type Field struct {
 func Summarize(m *client.Meta) Summary {
 	s := Summary{Rows: -1}
 	t, _ := Default.Lookup(m.Typename)
-	s.Note = t.Note
+	if t.Resolve == nil {
+		s.Note = t.Note
+	}
 	rows := func(key string) {
 		if n, ok := m.Int(key); ok {
 			s.Rows = n

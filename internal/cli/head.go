@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -160,7 +159,7 @@ func (d *deps) jqRows(f codec.Format, v any) error {
 	if err != nil {
 		return err
 	}
-	return p.Item("", rows, func(io.Writer) error { return nil })
+	return p.Query(rows)
 }
 
 // writeBox draws a table of which these rows are a part.

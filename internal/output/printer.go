@@ -124,6 +124,9 @@ func (p *Printer) Event(id string, item any, text func(io.Writer) error) error {
 	return p.Item(id, item, text)
 }
 
+// Query applies --jq to data, which has no envelope of ours.
+func (p *Printer) Query(data any) error { return p.query(data) }
+
 func (p *Printer) structured(key string, v any) error {
 	switch {
 	case p.jq != nil:

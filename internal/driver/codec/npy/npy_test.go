@@ -95,7 +95,7 @@ func TestValues(t *testing.T) {
 		"unicode":        "str128 [2 2] [a grün  𝄞]",
 		"scalar":         "float64 [] [3.5]",
 		"empty":          "uint16 [2 0 3] []",
-		"deep":           "int16 [1 1 1 1 1 1 1 1 1 1 2] [1 1]",
+		"deep":           "int16 [1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 2] [1 1]",
 		"big_unicode":    "str128 [2] [a grün]",
 		"big_complex128": "complex128 [2] [(1+2i) (-0-3i)]",
 		"version2":       "int32 [2 3 4] [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23]",

@@ -54,6 +54,33 @@ func TestReadZip(t *testing.T) {
 	}
 }
 
+// TestHeaderLengths compares headers of many lengths with those that NumPy wrote.
+func TestHeaderLengths(t *testing.T) {
+	b := file(t, "headers.npz")
+	s, err := loadZip(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z, err := zip.NewReader(bytes.NewReader(b), int64(len(b)))
+	if err != nil || len(z.File) != len(s.Items) || len(z.File) < 80 {
+		t.Fatal(err, len(z.File))
+	}
+	for i, f := range z.File {
+		r, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got bytes.Buffer
+		if err := Write(&got, s.Items[i].(*typed.Tensor)); err != nil || !bytes.Equal(got.Bytes(), want) {
+			t.Errorf("%v: %v, %q, not %q", s.Items[i].(*typed.Tensor).Shape, err, got.Bytes(), want)
+		}
+	}
+}
+
 // pack makes a zip of members, which are names and texts.
 func pack(t *testing.T, change func(h *zip.FileHeader), members ...string) []byte {
 	t.Helper()
@@ -163,7 +190,7 @@ func TestWriteZip(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, f := range z.File {
-				if streamed := f.Flags&8 != 0; f.Method != zip.Store || streamed != (limit == 0) {
+				if streamed := f.Flags&8 != 0; f.NonUTF8 || f.Method != zip.Store || streamed != (limit == 0) {
 					t.Errorf("%q: method %d, flags %x", f.Name, f.Method, f.Flags)
 				}
 			}

@@ -14,7 +14,7 @@ arrays = {
     "complex64": np.array([1 + 2j, -3j], "c8"), "complex128": np.array([1 + 2j, -3j], "c16"),
     "datetime64": times, "timedelta64": times - times[2], "day": times.astype("M8[D]"),
     "unicode": np.array([["a", "grün"], ["", "𝄞"]]),
-    "scalar": np.array(3.5), "empty": np.zeros((2, 0, 3), "u2"), "deep": np.ones((1,) * 10 + (2,), "i2"),
+    "scalar": np.array(3.5), "empty": np.zeros((2, 0, 3), "u2"), "deep": np.ones((1,) * 15 + (2,), "i2"),
     "big_int32": grid.astype(">i4"), "big_complex128": np.array([1 + 2j, -3j], ">c16"), "big_unicode": np.array(["a", "grün"], ">U4"),
     "big_datetime64": times.astype(">M8[ns]"),
     "fortran": np.asfortranarray(grid.astype("f8")), "fortran_unicode": np.asfortranarray(np.array([["a", "b"], ["cc", "d"], ["e", "ff"]])),
@@ -31,5 +31,7 @@ for version in (2, 3):
 np.savez("plain.npz", x=arrays["float64"], y=arrays["unicode"])
 np.savez("positional.npz", arrays["int8"], arrays["scalar"])
 np.savez_compressed("deflated.npz", zeros=np.zeros((100, 100)), **{"grün/ä": arrays["bool"]})
+# Headers of all lengths around the places where padding starts anew.
+np.savez_compressed("headers.npz", *(np.zeros((0, 10 ** (i % 3)) + (1,) * (i // 3), "u1") for i in range(80)))
 with zipfile.ZipFile("other.npz", "w") as z:
     z.writestr("readme.txt", "hello")
