@@ -53,10 +53,10 @@ func (o *typeOptions) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.Shape, "shape", "", "the shape of that tensor, such as 2x3; by default one dimension")
 	f.StringSliceVar(&o.Columns, "columns", nil, "store these columns of a table only, in this order")
 	f.StringArrayVar(&o.Schema, "schema", nil, "read a column of text as a type, COLUMN=TYPE; may be repeated")
-	f.StringArrayVar(&o.Nulls, "null", nil, "a word that means no value in CSV; may be repeated")
+	f.StringArrayVar(&o.Nulls, "null-value", nil, "a word that means no value in CSV; may be repeated")
 	f.StringVar(&o.Delimiter, "delimiter", "", "what separates fields of CSV; by default , tab ; or |, whichever the first line has")
 	f.StringVar(&o.Encoding, "encoding", "utf8", "how CSV is encoded: utf8 or latin1")
-	f.BoolVar(&o.NoHeader, "no-header", false, "the first line of CSV is a row; columns are f0, f1, ...")
+	f.BoolVar(&o.NoHeader, "no-header", false, "the first line of CSV is a row; columns are f0, f1 and so on")
 	f.BoolVar(&o.NoQuotes, "no-quotes", false, "a \" in CSV is an ordinary character")
 }
 

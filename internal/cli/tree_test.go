@@ -57,6 +57,9 @@ func TestCommandTree(t *testing.T) {
 			}
 			meaning := f.Value.Type()
 			usage[f.Name][meaning] = append(usage[f.Name][meaning], path)
+			if f.Shorthand == "n" && f.Name == "rows" {
+				return // as head and tail have it everywhere; these commands change nothing
+			}
 			if f.Shorthand != "" {
 				if short[f.Shorthand] == nil {
 					short[f.Shorthand] = map[string]bool{}
