@@ -57,6 +57,13 @@ say "Read both back: byte-identical."
 run "v6d get the-binary | cmp - $repo/bin/v6d && echo identical"
 run "v6d get $numbers $dir/numbers && seq 1 1000000 | cmp - $dir/numbers && echo identical"
 
+say "A CSV file becomes a table, a data frame for Python, and a Parquet file."
+printf 'day,price,qty\n2026-01-01,1.5,3\n2026-01-02,,4\n' > "$dir/sales.csv"
+run "v6d put $dir/sales.csv --name sales"
+run "v6d head sales"
+run "v6d put $dir/sales.csv --type dataframe --name frame"
+run "v6d get sales $dir/sales.parquet && ls -s $dir/sales.parquet"
+
 say "Kill the daemon with -9, start it again on the same socket, read once more."
 run "kill -9 $daemon"
 wait "$daemon" 2>/dev/null || true
@@ -76,13 +83,15 @@ print(type(array).__name__, array.dtype, array.shape, "starts with", bytes(array
 frame = pd.DataFrame({"city": [1, 2, 3], "degrees": [21.5, 19.0, 24.25]})
 id = client.put(frame, persist=True, name="weather")
 print(client.get(id).equals(frame), id)
+print(client.get(client.get_name("frame")))
 PY
 run "$python $dir/share.py $socket"
+run "v6d get weather"
 run "v6d ls"
 run "v6d name ls"
 
 say "Delete, and stop."
-run "v6d rm weather the-binary $numbers"
+run "v6d rm weather the-binary sales frame $numbers"
 run "v6d ls -q | wc -l"
 run "kill $daemon"
 wait "$daemon"

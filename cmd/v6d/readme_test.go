@@ -49,8 +49,24 @@ func TestReadmeTour(t *testing.T) {
 		t.Fatal("the tour does not start a daemon any more")
 	}
 	script = head + "\nfor i in {1..600}; do [ -S $V6D_SOCKET ] && break; sleep 0.05; done\n" + tail
-	script = "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\nhead -c 100000 /dev/urandom > model.bin\nmkdir src; cp model.bin src\n" + script +
-		"\ncmp model.bin copy.bin\nkill %1\nwait\n"
+	// What becomes of files, with the daemon still there.
+	_, section, ok = strings.Cut(string(readme), "## Files become objects, and objects files\n")
+	if !ok {
+		t.Fatal("the README does not say what becomes of files any more")
+	}
+	script += "v6d get sales sales.parquet\n"
+	for line := range strings.Lines(section) {
+		if strings.HasPrefix(line, "## ") {
+			break
+		}
+		if code, ok := strings.CutPrefix(line, "    "); ok {
+			script += "\n" + strings.Replace(code, "--name sales ", "--name sales --replace ", 1)
+		}
+	}
+	script = "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\nhead -c 100000 /dev/urandom > model.bin\nmkdir src; cp model.bin src\n" +
+		"echo day,price,qty > sales.csv; echo 2026-01-01,1.5,3 >> sales.csv\n" +
+		script +
+		"\ncmp model.bin copy.bin; v6d get prices\nkill %1\nwait\n"
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", script)
@@ -60,7 +76,7 @@ func TestReadmeTour(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, want := range []string{"is ready", "\tmodel\n", "buffer_: o", "survives a crash"} {
+	for _, want := range []string{"is ready", "\tmodel\n", "buffer_: o", "survives a crash", "day,price\n2026-01-01,1.5\n", "column price: "} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("the tour does not show %q:\n%s", want, out)
 		}

@@ -143,8 +143,12 @@ func (w *writer) cells(a arrow.Array) func(line []byte, row int) []byte {
 	return func(line []byte, i int) []byte { return w.text(line, a.ValueStr(i)) }
 }
 
+// appendFloat writes a number so that it is read back as a float: 19.0, not 19.
 func appendFloat(line []byte, v float64, bits int) []byte {
-	if abs := math.Abs(v); abs >= 1e-4 && abs < 1e21 || v == 0 {
+	if abs := math.Abs(v); abs >= 1e-4 && abs < 1e16 || v == 0 {
+		if v == math.Trunc(v) {
+			return strconv.AppendFloat(line, v, 'f', 1, bits)
+		}
 		return strconv.AppendFloat(line, v, 'f', -1, bits)
 	}
 	return strconv.AppendFloat(line, v, 'g', -1, bits)
