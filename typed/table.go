@@ -289,37 +289,86 @@ func (r *Reader) schema(m *client.Meta) (*arrow.Schema, error) {
 	return s, nil
 }
 
+// buildTable makes a table whose batches share one schema object: a schema of
+// thousands of columns is megabytes of metadata.
 func buildTable(ctx context.Context, w *Writer, value any) (*client.Meta, error) {
 	t := value.(*Table)
-	s, err := storableSchema(t.Schema)
+	out, err := NewTableWriter(w, t.Schema)
 	if err != nil {
 		return nil, err
 	}
-	schema, err := schemaMeta(s)
-	if err != nil {
-		return nil, err
-	}
-	batches := t.Batches
-	if len(batches) == 0 { // Python cannot read a table of none
-		batches = []arrow.RecordBatch{emptyBatch(t.Schema)}
-	}
-	m := client.NewMeta("vineyard::Table").
-		Set("num_rows_", t.Rows()).Set("num_columns_", s.NumFields()).
-		Set("batch_num_", len(batches)).Set("partitions_-size", len(batches)).
-		Add("schema_", schema)
-	total := int64(0)
-	for i, b := range batches {
-		// All batches share the table's schema object: a schema of thousands of
-		// columns is megabytes of metadata.
-		part, err := batchMeta(ctx, w, b, schema)
-		if err != nil {
+	for _, b := range t.Batches {
+		if err := out.Add(ctx, b); err != nil {
 			return nil, err
 		}
-		n, _ := part.Int("nbytes")
-		total += n
-		m.Add("partitions_-"+itoa(i), part)
 	}
-	return m.Set("nbytes", total), nil
+	return out.build(ctx)
+}
+
+// TableWriter stores a table batch by batch, each as it comes: a table that is
+// larger than Go's memory, or whose batches do not last.
+type TableWriter struct {
+	w       *Writer
+	schema  *arrow.Schema
+	meta    *client.Meta // of the schema
+	batches []*client.Meta
+	rows    int64
+	nbytes  int64
+}
+
+// NewTableWriter returns a writer of a table with the columns of schema, by w.
+// When it is given up, w.Undo takes back what was stored.
+func NewTableWriter(w *Writer, schema *arrow.Schema) (*TableWriter, error) {
+	s, err := storableSchema(schema)
+	if err != nil {
+		return nil, err
+	}
+	meta, err := schemaMeta(s)
+	return &TableWriter{w: w, schema: schema, meta: meta}, err
+}
+
+// Add stores a batch. Its memory is not needed any more afterwards, unless it is
+// from the writer's Pool.
+func (t *TableWriter) Add(ctx context.Context, b arrow.RecordBatch) error {
+	if !SameColumns(t.schema, b.Schema()) {
+		return status.Errorf(status.Invalid, "batch %d has other columns than the table: %s", len(t.batches), difference(t.schema, b.Schema()))
+	}
+	m, err := batchMeta(ctx, t.w, b, t.meta)
+	if err != nil {
+		return err
+	}
+	t.batches = append(t.batches, m)
+	t.rows += b.NumRows()
+	t.nbytes += nbytes(m)
+	return nil
+}
+
+// Rows returns how many rows were added.
+func (t *TableWriter) Rows() int64 { return t.rows }
+
+// File files the table and returns its id.
+func (t *TableWriter) File(ctx context.Context) (client.ID, error) {
+	m, err := t.build(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return t.w.File(ctx, m)
+}
+
+func (t *TableWriter) build(ctx context.Context) (*client.Meta, error) {
+	if len(t.batches) == 0 { // Python cannot read a table of none
+		if err := t.Add(ctx, emptyBatch(t.schema)); err != nil {
+			return nil, err
+		}
+	}
+	n := len(t.batches)
+	m := client.NewMeta("vineyard::Table").
+		Set("num_rows_", t.rows).Set("num_columns_", t.schema.NumFields()).
+		Set("batch_num_", n).Set("partitions_-size", n).Set("nbytes", t.nbytes).Add("schema_", t.meta)
+	for i, b := range t.batches {
+		m.Add("partitions_-"+itoa(i), b)
+	}
+	return m, nil
 }
 
 func emptyBatch(s *arrow.Schema) arrow.RecordBatch {

@@ -17,12 +17,14 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/spf13/cobra"
 
 	"github.com/v6d-go/v6d/client"
 	"github.com/v6d-go/v6d/internal/config"
 	"github.com/v6d-go/v6d/internal/output"
 	"github.com/v6d-go/v6d/internal/status"
+	"github.com/v6d-go/v6d/typed"
 )
 
 func newStream(d *deps) *cobra.Command {
@@ -535,7 +537,7 @@ func runStreamCat(ctx context.Context, d *deps, c *client.Client, arg string, o 
 	if err != nil {
 		return err
 	}
-	out, err := newSink(m, d.streams.Out)
+	out, err := newSink(c, m, d.streams.Out)
 	if err != nil {
 		return err
 	}
@@ -580,9 +582,9 @@ func newStreamCollect(d *deps) *cobra.Command {
 	var wait bool
 	c := &cobra.Command{
 		Use:   "collect ID|NAME",
-		Short: "Turn a stream into an object: read it to its end, and store its bytes",
-		Long: `Read the stream to its end and store its bytes as one object, as "v6d put" does. When
-the writer fails, nothing is stored.`,
+		Short: "Turn a stream into an object: read it to its end, and store what it held",
+		Long: `Read the stream to its end and store it as one object, as "v6d put" does: bytes as bytes,
+record batches and data frames as a table. When the writer fails, nothing is stored.`,
 		Example: `  v6d stream collect log --name log-2026-11-23
   v6d stream collect rows --wait --label source=export`,
 		Args: cobra.ExactArgs(1),
@@ -628,31 +630,74 @@ func runCollect(ctx context.Context, d *deps, c *client.Client, arg string, wait
 		return res, status.Errorf(status.InvalidStreamState, "the first %d chunks of %s are gone: others have read them", n, arg).
 			WithHint("--retain all keeps what is read, for a stream that is to be collected")
 	}
-	if m.Typename != client.ByteStream {
-		return res, status.Errorf(status.NotImplemented, "%s is a %s: only bytes can be collected", arg, m.Typename).
-			WithHint("`v6d stream cat " + arg + " > file.arrow` writes an Arrow IPC stream")
-	}
-	// Chunks end with the next request on their connection: the blob is filled on
-	// another one.
+	// Chunks end with the next request on their connection: the object is filled
+	// on another one.
 	store, err := d.dial(ctx)
 	if err != nil {
 		return res, err
 	}
 	defer store.Close() //nolint:errcheck // everything was acknowledged
-	progress := output.NewProgress(d.streams.Err, arg, -1, false, true)
-	data, err := fill(ctx, store, &chunkReader{ctx: ctx, r: r}, -1, progress)
+	if m.Typename == client.ByteStream {
+		res, err = collectBytes(ctx, store, r, res)
+	} else {
+		res, err = collectTable(ctx, c, store, r, res)
+	}
 	if err != nil {
 		return res, renamed(err, m.ID, arg)
-	}
-	res.Bytes = data.size
-	if res.ID, err = fileObject(ctx, store, &data, ""); err != nil {
-		return res, errors.Join(err, store.DropBlob(context.WithoutCancel(ctx), data.id))
 	}
 	if err := o.finish(ctx, store, res.ID); err != nil {
 		return res, errors.Join(err, store.Delete(context.WithoutCancel(ctx), []client.ID{res.ID}, client.DeleteOptions{}))
 	}
 	res.Stored = true
 	return res, nil
+}
+
+// collectBytes stores the bytes of a stream as put does.
+func collectBytes(ctx context.Context, store *client.Client, r *client.StreamReader, res putResult) (putResult, error) {
+	data, err := fill(ctx, store, &chunkReader{ctx: ctx, r: r}, -1, output.NewProgress(io.Discard, "", -1, false, true))
+	if err != nil {
+		return res, err
+	}
+	res.Bytes = data.size
+	if res.ID, err = fileObject(ctx, store, &data, ""); err != nil {
+		return res, errors.Join(err, store.DropBlob(context.WithoutCancel(ctx), data.id))
+	}
+	return res, nil
+}
+
+// collectTable stores the record batches of a stream as a table, each when it
+// comes. c is the connection that the stream is read on.
+func collectTable(ctx context.Context, c, store *client.Client, r *client.StreamReader, res putResult) (_ putResult, err error) {
+	w := typed.NewWriter(store, nil, nil)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.Undo(context.WithoutCancel(ctx)))
+		}
+	}()
+	var table *typed.TableWriter
+	for ch, err := range r.All(ctx) {
+		if err != nil {
+			return res, err
+		}
+		err = batchesOf(ctx, c, ch, func(b arrow.RecordBatch) (err error) {
+			if table == nil {
+				if table, err = typed.NewTableWriter(w, b.Schema()); err != nil {
+					return err
+				}
+			}
+			res.Bytes += typed.Size(b)
+			return table.Add(ctx, b)
+		})
+		if err != nil {
+			return res, err
+		}
+	}
+	if table == nil {
+		return res, status.Errorf(status.Invalid, "%s ended without a record batch: nothing says what its columns are", res.Source)
+	}
+	res.Shape = fmt.Sprintf("%d rows", table.Rows())
+	res.ID, err = table.File(ctx)
+	return res, err
 }
 
 // chunkReader reads the bytes of a stream's chunks.

@@ -12,12 +12,17 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/v6d-go/v6d/client"
 	"github.com/v6d-go/v6d/internal/config"
+	"github.com/v6d-go/v6d/internal/driver/codec"
+	"github.com/v6d-go/v6d/internal/driver/codec/arrowipc"
 	"github.com/v6d-go/v6d/internal/status"
 	"github.com/v6d-go/v6d/internal/sys"
+	"github.com/v6d-go/v6d/typed"
 )
 
 // cutting says how input is cut into chunks.
@@ -316,10 +321,10 @@ type sink interface {
 
 // newSink writes what chunks of a stream hold: bytes as they are, record batches
 // as one Arrow IPC stream.
-func newSink(m *client.Meta, out io.Writer) (sink, error) {
+func newSink(c *client.Client, m *client.Meta, out io.Writer) (sink, error) {
 	switch m.Typename {
 	case client.RecordBatchStream, client.DataframeStream:
-		return &batchSink{out: out}, nil
+		return &batchSink{c: c, out: out}, nil
 	}
 	return byteSink{out}, nil
 }
@@ -338,37 +343,61 @@ func (byteSink) end() error { return nil }
 
 func (byteSink) binary() bool { return false }
 
-// batchSink joins the Arrow IPC streams that chunks are.
+// batchSink joins the record batches that chunks are.
 type batchSink struct {
+	c      *client.Client
 	out    io.Writer
 	w      *ipc.Writer
 	schema *arrow.Schema
 }
 
-func (s *batchSink) add(_ context.Context, ch client.Chunk) error {
-	if !ch.ID.IsBlob() {
-		return status.Errorf(status.NotImplemented, "chunk %d is the object %s, not Arrow IPC data", ch.Number, ch.ID).
-			WithHint("`v6d tree " + ch.ID.String() + "` shows what is in it")
-	}
-	r, err := ipc.NewReader(bytes.NewReader(ch.Bytes))
-	if err != nil {
-		return status.Errorf(status.ObjectTypeError, "chunk %d is not an Arrow IPC stream: %w", ch.Number, err)
-	}
-	defer r.Release()
-	if s.w == nil {
-		s.schema = r.Schema()
-		s.w = ipc.NewWriter(s.out, ipc.WithSchema(s.schema))
-	}
-	if !r.Schema().Equal(s.schema) {
-		return status.Errorf(status.ObjectTypeError, "chunk %d has another schema than those before it", ch.Number)
-	}
-	for r.Next() {
-		if err := s.w.Write(r.RecordBatch()); err != nil {
+func (s *batchSink) add(ctx context.Context, ch client.Chunk) error {
+	return batchesOf(ctx, s.c, ch, func(b arrow.RecordBatch) error {
+		if s.w == nil {
+			s.schema = b.Schema()
+			s.w = ipc.NewWriter(s.out, ipc.WithSchema(s.schema))
+		}
+		if !typed.SameColumns(b.Schema(), s.schema) {
+			return status.Errorf(status.ObjectTypeError, "chunk %d has another schema than those before it", ch.Number)
+		}
+		if err := s.w.Write(array.NewRecordBatch(s.schema, b.Columns(), b.NumRows())); err != nil {
 			return fmt.Errorf("write the data: %w", err)
 		}
+		return nil
+	})
+}
+
+// batchesOf calls f with the record batches of a chunk: a blob of an Arrow IPC
+// stream, or an object that is a record batch, a table or a data frame.
+func batchesOf(ctx context.Context, c *client.Client, ch client.Chunk, f func(arrow.RecordBatch) error) error {
+	if ch.ID.IsBlob() {
+		t, err := arrowipc.Read(ch.Bytes, memory.DefaultAllocator)
+		if err != nil {
+			return status.Errorf(status.ObjectTypeError, "chunk %d: %w", ch.Number, err)
+		}
+		return eachBatch(t, f)
 	}
-	if err := r.Err(); err != nil {
-		return status.Errorf(status.ObjectTypeError, "chunk %d is not an Arrow IPC stream: %w", ch.Number, err)
+	m, err := c.GetObject(ctx, ch.ID)
+	if err != nil {
+		return err
+	}
+	return withValue(ctx, c, m, func(v any) error {
+		t, err := codec.Table(v)
+		if err != nil {
+			return fmt.Errorf("chunk %d: %w", ch.Number, err)
+		}
+		if err := typed.ValidateValue(t); err != nil {
+			return fmt.Errorf("chunk %d, object %s, is damaged: %w", ch.Number, ch.ID, err)
+		}
+		return eachBatch(t, f)
+	})
+}
+
+func eachBatch(t *typed.Table, f func(arrow.RecordBatch) error) error {
+	for _, b := range t.Batches {
+		if err := f(b); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -190,6 +190,27 @@ def python_batches():
 
 
 @check
+def pushed_batches():
+    """record batches and data frames that Python pushes as objects, as a stream and as a table"""
+    client = connect()
+    for name, values in {"objects": BATCHES, "frames": FRAMES}.items():
+        for act in ("cat", "collect"):
+            stream = RecordBatchStream.new(client)
+            named(client, stream, f"py-{name}-{act}")
+            reader = start("stream", act, f"py-{name}-{act}", *(["--name", f"table-{name}"] if act == "collect" else []))
+            writer = stream.open_writer(client)
+            for value in values:
+                writer.append(client.put(value))
+            writer.finish()
+            out, _ = reader.communicate(timeout=30)
+            if act == "cat":
+                got = pa.ipc.open_stream(out).read_all()
+            else:
+                got = client.get(client.get_name(f"table-{name}"))
+            assert got.to_pydict() == pa.Table.from_batches(BATCHES).to_pydict(), got
+
+
+@check
 def cli_batches():
     """record batches written by the command line, read by Python"""
     v6d("stream", "put", "cli-batches", "--chunk", "arrow", data=ipc(BATCHES))
