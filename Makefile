@@ -42,7 +42,8 @@ interop-venv: ## install the published package into the checkout
 interop-once: build $(ETCD) ## the published package's own tests against v6d, and v6d and vineyardd in one cluster
 	interop/interop.py once --v6d bin/v6d
 
-interop: build $(ETCD) ## the same against the reference three times, side by side
+interop: build interop-venv $(ETCD) ## the matrix of types; the published tests against the reference three times, side by side
+	V6D_BIN=$(CURDIR)/bin/v6d go test -count=1 -v ./interop/types
 	interop/interop.py full --v6d bin/v6d
 
 recovery: interop-venv ## 200 crashes and recoveries

@@ -138,10 +138,55 @@ func arrowType(name, dataType string) (arrow.DataType, bool) {
 func resolveNumeric(r *Reader, m *client.Meta) (any, error) {
 	dataType, _ := m.Text("data_type_")
 	t, ok := arrowType(typeArgument(m.Typename), dataType)
+	if more, known := arrowType(dataType, ""); known && ok && sameWidth(t, more) {
+		t = more // the typename says less, in the spelling that Python reads
+	}
 	if !ok {
 		return nil, status.Errorf(status.NotImplemented, "%s %s: its elements are of no known type", m.Typename, m.ID)
 	}
 	return r.fixed(m, t)
+}
+
+func sameWidth(a, b arrow.DataType) bool {
+	x, ok1 := a.(arrow.FixedWidthDataType)
+	y, ok2 := b.(arrow.FixedWidthDataType)
+	return ok1 && ok2 && x.BitWidth() == y.BitWidth()
+}
+
+// dataType returns what the field data_type_ says of an array, as C++ writes it,
+// where the typename does not say all of it; "" elsewhere. Decimals are ours.
+func dataType(t arrow.DataType) string {
+	switch t := t.(type) {
+	case *arrow.Time32Type:
+		return "time[32][" + strings.ToUpper(t.Unit.String()) + "]"
+	case *arrow.Time64Type:
+		return "time[64][" + strings.ToUpper(t.Unit.String()) + "]"
+	case *arrow.Date64Type:
+		return "date64[ms]"
+	case *arrow.TimestampType:
+		if t.TimeZone != "" {
+			return "timestamp[" + strings.ToUpper(t.Unit.String()) + "][" + t.TimeZone + "]"
+		}
+	case *arrow.Decimal128Type, *arrow.Decimal256Type:
+		return t.String()
+	}
+	return ""
+}
+
+// decimalType reads the name of a decimal type, such as decimal(20, 2).
+func decimalType(name string, width int) (arrow.DataType, bool) {
+	var precision, scale int32
+	rest := strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(name, "decimal"), "128"), "256")
+	if n, err := fmt.Sscanf(rest, "(%d, %d)", &precision, &scale); err != nil || n != 2 {
+		return nil, false
+	}
+	switch {
+	case width == 16 && precision >= 1 && precision <= 38:
+		return &arrow.Decimal128Type{Precision: precision, Scale: scale}, true
+	case width == 32 && precision >= 1 && precision <= 76:
+		return &arrow.Decimal256Type{Precision: precision, Scale: scale}, true
+	}
+	return nil, false
 }
 
 // fixed reads an array of elements of a fixed width.
@@ -169,6 +214,10 @@ func resolveFixedBinary(r *Reader, m *client.Meta) (any, error) {
 	width, err := count(m, "byte_width_")
 	if err != nil || width > maxElement {
 		return nil, damaged(m, "byte_width_ is %s", m.Raw("byte_width_"))
+	}
+	name, _ := m.Text("data_type_")
+	if t, ok := decimalType(name, width); ok {
+		return r.fixed(m, t)
 	}
 	return r.fixed(m, &arrow.FixedSizeBinaryType{ByteWidth: width})
 }
@@ -479,6 +528,9 @@ func buildArrow(ctx context.Context, w *Writer, value any) (*client.Meta, error)
 	}
 	if err := add("null_bitmap_", valid); err != nil {
 		return nil, err
+	}
+	if name := dataType(t); name != "" {
+		m.Set("data_type_", name)
 	}
 	return m.Set("nbytes", total), nil
 }

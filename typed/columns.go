@@ -62,20 +62,21 @@ func (s *columnSet) openFrame() error {
 	if err != nil {
 		return err
 	}
-	byLabel := map[string]*client.Meta{}
+	byLabel := map[string][]*client.Meta{}
 	for i := range n {
 		var label any
 		if err := jsonField(s.m, "__values_-key-"+itoa(i), &label); err != nil {
 			return err
 		}
-		byLabel[jsonText(label)] = s.m.Member("__values_-value-" + itoa(i))
+		byLabel[jsonText(label)] = append(byLabel[jsonText(label)], s.m.Member("__values_-value-"+itoa(i)))
 	}
 	for _, label := range s.labels {
 		v := byLabel[jsonText(label)]
-		if v == nil {
+		if len(v) == 0 || v[0] == nil {
 			return damaged(s.m, "it has no values of column %s", labelText(label))
 		}
-		s.values = append(s.values, v)
+		s.values = append(s.values, v[0])
+		byLabel[jsonText(label)] = v[1:]
 	}
 	return nil
 }

@@ -35,10 +35,7 @@ func (f *DataFrame) Table() (*Table, error) {
 		return nil
 	}
 	if f.Index != nil && !f.Index.counts() {
-		name := "index"
-		if f.Index.Name != nil {
-			name = labelText(f.Index.Name)
-		}
+		name := f.indexName()
 		if err := add(name, f.Index.Values); err != nil {
 			return nil, err
 		}
@@ -50,6 +47,19 @@ func (f *DataFrame) Table() (*Table, error) {
 	}
 	s := arrow.NewSchema(fields, nil)
 	return NewTable(s, array.NewRecordBatch(s, columns, f.Rows())), nil
+}
+
+// indexName returns what the index is called among the columns, as pandas does.
+func (f *DataFrame) indexName() string {
+	if f.Index.Name != nil {
+		return labelText(f.Index.Name)
+	}
+	for i := range f.Columns {
+		if f.Columns[i].Name() == "index" {
+			return "level_0"
+		}
+	}
+	return "index"
 }
 
 // counts reports whether an index numbers the rows from 0, and has no name.
@@ -164,6 +174,9 @@ func (t *Tensor) Arrow() (arrow.Array, error) {
 		null := func(i int) bool { return x[i] == math.MinInt64 }
 		unit, ok := timeUnits[t.DType.Unit]
 		if !ok {
+			if t.DType.Kind == Datetime && (t.DType.Unit == "M" || t.DType.Unit == "Y") {
+				return t.calendar(x)
+			}
 			per := map[string]int64{"D": 86400, "h": 3600, "m": 60, "W": 7 * 86400}[t.DType.Unit]
 			if per == 0 {
 				return nil, status.Errorf(status.NotImplemented, "times in %s", t.DType)
@@ -201,6 +214,24 @@ func (t *Tensor) Arrow() (arrow.Array, error) {
 			b.Append(v)
 		default:
 			b.Append(fmt.Sprint(v))
+		}
+	}
+	return b.NewArray(), nil
+}
+
+// calendar returns months or years as timestamps of their first days.
+func (t *Tensor) calendar(counts []int64) (arrow.Array, error) {
+	b := array.NewTimestampBuilder(heap, &arrow.TimestampType{Unit: arrow.Second})
+	defer b.Release()
+	for i, n := range counts {
+		at, ok := t.DType.Time(n)
+		switch {
+		case ok:
+			b.Append(arrow.Timestamp(at.Unix()))
+		case n == math.MinInt64:
+			b.AppendNull()
+		default:
+			return nil, status.Errorf(status.Invalid, "row %d: the time is out of range", i)
 		}
 	}
 	return b.NewArray(), nil
@@ -424,7 +455,7 @@ func (t *Table) DataFrame(pool *Pool) (*DataFrame, error) {
 		}
 		f.Columns = append(f.Columns, Column{field.Name, x})
 	}
-	if len(f.Columns) == 0 {
+	if len(f.Columns) == 0 && f.Index == nil {
 		f.Index = rangeIndex(int(t.Rows()))
 	}
 	return f, nil

@@ -238,7 +238,7 @@ func resolveDataFrame(r *Reader, m *client.Meta) (any, error) {
 	if f.Index, err = r.index(m); err != nil {
 		return nil, err
 	}
-	values := map[string]any{} // by the JSON of the label, made uniform
+	values := map[string][]any{} // by the JSON of the label, made uniform; pandas allows equal ones
 	for i := range n {
 		var label any
 		if err := jsonField(m, "__values_-key-"+itoa(i), &label); err != nil {
@@ -254,14 +254,15 @@ func resolveDataFrame(r *Reader, m *client.Meta) (any, error) {
 			}
 			continue
 		}
-		values[jsonText(label)] = v
+		values[jsonText(label)] = append(values[jsonText(label)], v)
 	}
 	for _, label := range labels {
-		v, ok := values[jsonText(label)]
-		if !ok {
+		v := values[jsonText(label)]
+		if len(v) == 0 {
 			return nil, damaged(m, "it has no values of column %s", labelText(label))
 		}
-		f.Columns = append(f.Columns, Column{label, v})
+		f.Columns = append(f.Columns, Column{label, v[0]})
+		values[jsonText(label)] = v[1:]
 	}
 	rows := f.Rows()
 	for i := range f.Columns {

@@ -129,7 +129,7 @@ func buildSchema(_ context.Context, _ *Writer, value any) (*client.Meta, error) 
 
 // schemaMeta returns the metadata of a schema; all of it is in there.
 func schemaMeta(s *arrow.Schema) (*client.Meta, error) {
-	b, err := encodeSchema(s)
+	b, err := EncodeSchema(s)
 	if err != nil {
 		return nil, err
 	}
@@ -146,9 +146,9 @@ func schemaMeta(s *arrow.Schema) (*client.Meta, error) {
 		Set("schema_binary_", string(text)).Set("nbytes", len(b)), nil
 }
 
-// encodeSchema returns the encapsulated message of a schema: what an IPC stream
+// EncodeSchema returns the encapsulated message of a schema: what an IPC stream
 // begins with, without the 8 bytes that end it.
-func encodeSchema(s *arrow.Schema) ([]byte, error) {
+func EncodeSchema(s *arrow.Schema) ([]byte, error) {
 	var out bytes.Buffer
 	w := ipc.NewWriter(&out, ipc.WithSchema(s))
 	if err := w.Close(); err != nil {

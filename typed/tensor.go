@@ -223,6 +223,14 @@ func (d DType) instant(n int64) any {
 	if n == math.MinInt64 {
 		return nil
 	}
+	if d.Kind == Datetime && n > -1e6 && n < 1e6 { // calendar units have no fixed length
+		switch d.Unit {
+		case "M":
+			return time.Date(1970, time.Month(1+n), 1, 0, 0, 0, 0, time.UTC)
+		case "Y":
+			return time.Date(int(1970+n), 1, 1, 0, 0, 0, 0, time.UTC)
+		}
+	}
 	per, ok := map[string]int64{"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9, "D": 86400e9, "W": 7 * 86400e9}[d.Unit]
 	if !ok {
 		return n
@@ -241,6 +249,13 @@ func (d DType) instant(n int64) any {
 		return time.Unix(n*k, 0).UTC()
 	}
 	return n
+}
+
+// Time returns a count of a Datetime's units as a time; ok is false for NaT and
+// for what no time.Time is.
+func (d DType) Time(n int64) (t time.Time, ok bool) {
+	t, ok = d.instant(n).(time.Time)
+	return t, ok
 }
 
 func floorDiv(a, b int64) int64 {

@@ -91,7 +91,11 @@ func runGet(ctx context.Context, c *client.Client, s output.Streams, arg string,
 	}
 	if !o.isRaw(m) {
 		if o.Range != "" || o.Verify {
-			return usage("--range and --verify are for bytes, %s is a %s", id, m.Typename)
+			return usage("--range and --verify write bytes, --format and --columns values: %s is a %s", id, typenameOf(m))
+		}
+		if m == nil {
+			m = client.BlobMember(id)
+			m.InstanceID = c.Info().InstanceID
 		}
 		return getTyped(ctx, c, s, m, o)
 	}
@@ -122,6 +126,13 @@ func runGet(ctx context.Context, c *client.Client, s output.Streams, arg string,
 		path = filepath.Join(path, fileName(m, id))
 	}
 	return writeFile(ctx, path, data, progress)
+}
+
+func typenameOf(m *client.Meta) string {
+	if m == nil {
+		return client.BlobType
+	}
+	return m.Typename
 }
 
 // fileName is the name under which an object's bytes go into a folder: that of

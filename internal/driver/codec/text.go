@@ -11,7 +11,7 @@ import (
 // Cell returns a value of a column as people read it, on one line: null is
 // "null", what would break the line is escaped.
 func Cell(a arrow.Array, row int) string {
-	if a.IsNull(row) {
+	if a.IsNull(row) || a.DataType().ID() == arrow.NULL {
 		return "null"
 	}
 	text := string(csv.AppendCell(nil, a, row))

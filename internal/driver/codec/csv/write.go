@@ -137,6 +137,14 @@ func (w *writer) cells(a arrow.Array) func(line []byte, row int) []byte {
 			form += "Z07:00"
 		}
 		return func(line []byte, i int) []byte { return x.Value(i).ToTime(t.Unit).AppendFormat(line, form) }
+	case *array.Decimal128:
+		scale := x.DataType().(*arrow.Decimal128Type).Scale
+		return func(line []byte, i int) []byte { return append(line, x.Value(i).ToString(scale)...) }
+	case *array.Decimal256:
+		scale := x.DataType().(*arrow.Decimal256Type).Scale
+		return func(line []byte, i int) []byte { return append(line, x.Value(i).ToString(scale)...) }
+	case *array.Null:
+		return func(line []byte, _ int) []byte { return line }
 	case *array.Duration:
 		return func(line []byte, i int) []byte { return strconv.AppendInt(line, int64(x.Value(i)), 10) }
 	}

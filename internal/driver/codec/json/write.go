@@ -41,14 +41,15 @@ const piece = 64 << 10
 // the columns.
 func WriteTable(w io.Writer, t *typed.Table) error {
 	o := &output{w: w}
-	if err := o.rows(t, func(int64) { o.b = append(o.b, '\n') }); err != nil {
+	if err := o.rows(t, nil, func(int64) { o.b = append(o.b, '\n') }); err != nil {
 		return err
 	}
 	return o.flush(0)
 }
 
-// rows writes the rows of a table as objects, and calls after behind each.
-func (o *output) rows(t *typed.Table, after func(row int64)) error {
+// rows writes the rows of a table as objects, and calls after behind each. Some
+// columns, by their places, may be written by functions of their own.
+func (o *output) rows(t *typed.Table, own map[int]func(row int) error, after func(row int64)) error {
 	names := t.Names()
 	heads := make([][]byte, len(names)) // of a value: comma, key and colon
 	for i, name := range names {
@@ -67,7 +68,14 @@ func (o *output) rows(t *typed.Table, after func(row int64)) error {
 		for i := range int(batch.NumRows()) {
 			o.b = append(o.b, '{')
 			for k, c := range columns {
-				o.b = AppendValue(append(o.b, heads[k]...), c, i)
+				o.b = append(o.b, heads[k]...)
+				if write := own[k]; write != nil {
+					if err := write(int(row)); err != nil {
+						return err
+					}
+					continue
+				}
+				o.b = AppendValue(o.b, c, i)
 			}
 			o.b = append(o.b, '}')
 			after(row)
@@ -145,15 +153,11 @@ func (o *output) table(v any, depth int) error {
 		}
 		return o.tensor(t, depth)
 	case *typed.Table:
-		return o.objects(x)
+		return o.objects(x, nil)
 	case arrow.RecordBatch:
-		return o.objects(typed.NewTable(x.Schema(), x))
+		return o.objects(typed.NewTable(x.Schema(), x), nil)
 	case *typed.DataFrame:
-		t, err := x.Table()
-		if err != nil {
-			return err
-		}
-		return o.objects(t)
+		return o.frame(x, depth)
 	case arrow.Array:
 		return o.array(x.Len(), func(i int) error { o.b = AppendValue(o.b, x, i); return nil })
 	case *arrow.Schema:
@@ -228,16 +232,47 @@ func (o *output) list(items []any, depth int) error {
 	return o.array(len(items), func(i int) error { return o.value(items[i], depth+1) })
 }
 
-func (o *output) objects(t *typed.Table) error {
+func (o *output) objects(t *typed.Table, own map[int]func(row int) error) error {
 	o.b = append(o.b, '[')
 	rows := t.Rows()
-	err := o.rows(t, func(row int64) {
+	err := o.rows(t, own, func(row int64) {
 		if row < rows-1 {
 			o.b = append(o.b, ',')
 		}
 	})
 	o.b = append(o.b, ']')
 	return err
+}
+
+// frame writes the rows of a data frame. A table has its objects as text, where
+// they are of several kinds: they are written as what they are.
+func (o *output) frame(f *typed.DataFrame, depth int) error {
+	t, err := f.Table()
+	if err != nil {
+		return err
+	}
+	own := map[int]func(int) error{}
+	objects := func(at int, v any) error {
+		x, ok := v.(*typed.Tensor)
+		if !ok || x.DType != typed.Objects {
+			return nil
+		}
+		write, _, err := o.elements(x, depth)
+		own[at] = write
+		return err
+	}
+	first := len(t.Names()) - len(f.Columns) // 1 if the index is one
+	if first == 1 {
+		if err := objects(0, f.Index.Values); err != nil {
+			return err
+		}
+	}
+	for i := range f.Columns {
+		if err := objects(first+i, f.Columns[i].Values); err != nil {
+			return err
+		}
+	}
+	return o.objects(t, own)
 }
 
 // dict writes an object. Keys that are no strings become their JSON text.
@@ -387,6 +422,10 @@ func appendCount(b []byte, v int64, d typed.DType) []byte {
 		switch d.Unit {
 		case "D":
 			return appendDate(b, v, v)
+		case "M", "Y":
+			if x, ok := d.Time(v); ok {
+				return appendDate(b, x.Unix()/86400, v)
+			}
 		case "W":
 			if v > -lastSecond && v < lastSecond {
 				return appendDate(b, 7*v, v)

@@ -8,6 +8,7 @@ package parquet
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -63,6 +64,11 @@ func Read(ctx context.Context, in io.ReaderAt, size int64, o Options) (t *typed.
 	if err != nil {
 		return nil, err
 	}
+	for i := range r.Manifest.Fields { // the library reads durations as numbers only
+		if f := r.Manifest.Fields[i].Field; f != nil && f.Type.ID() == arrow.DURATION {
+			f.Type = arrow.PrimitiveTypes.Int64
+		}
+	}
 	return read(ctx, r, schema, fields)
 }
 
@@ -116,6 +122,10 @@ func read(ctx context.Context, r *pqarrow.FileReader, schema *arrow.Schema, fiel
 		wait.Go(func() {
 			for c := range work {
 				a, err := column(ctx, r, c.group, fields[c.place])
+				if t := schema.Field(fields[c.place]).Type; err == nil && t.ID() == arrow.DURATION {
+					d := a.Data()
+					a = array.NewDurationData(array.NewData(t, d.Len(), d.Buffers(), nil, d.NullN(), d.Offset()))
+				}
 				if err != nil {
 					cancel(fmt.Errorf("row group %d, column %q: %w", c.group, schema.Field(fields[c.place]).Name, err))
 					continue
@@ -203,18 +213,56 @@ func Write(w io.Writer, t *typed.Table) (err error) {
 			err = typed.Recovered(r, "the table cannot be written")
 		}
 	}()
-	out, err := pqarrow.NewFileWriter(t.Schema, struct{ io.Writer }{w}, // not a Closer: who opened w closes it
+	// Parquet has no durations: they are whole numbers, which the Arrow schema that
+	// is stored beside them makes durations of again.
+	plain, err := withoutDurations(t)
+	if err != nil {
+		return err
+	}
+	out, err := pqarrow.NewFileWriter(plain.Schema, struct{ io.Writer }{w}, // not a Closer: who opened w closes it
 		parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Snappy), parquet.WithMaxRowGroupLength(rowGroup)),
-		pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()))
+		pqarrow.NewArrowWriterProperties())
 	if err != nil {
 		return status.Errorf(status.Invalid, "%w", err)
 	}
-	for _, b := range t.Batches {
+	for _, b := range plain.Batches {
 		for at := int64(0); at < b.NumRows(); at += rowGroup {
 			if err := out.Write(b.NewSlice(at, min(at+rowGroup, b.NumRows()))); err != nil {
-				return errors.Join(err, out.Close())
+				return errors.Join(status.Errorf(status.NotImplemented, "%w", err).WithHint("an Arrow file holds every type: --format arrow"), out.Close())
 			}
 		}
 	}
-	return out.Close()
+	schema, err := typed.EncodeSchema(t.Schema)
+	if err == nil {
+		err = out.AppendKeyValueMetadata("ARROW:schema", base64.StdEncoding.EncodeToString(schema))
+	}
+	return errors.Join(err, out.Close())
+}
+
+// withoutDurations returns a table with whole numbers instead of durations, over
+// the same memory.
+func withoutDurations(t *typed.Table) (*typed.Table, error) {
+	fields := t.Schema.Fields()
+	found := false
+	for i := range fields {
+		if fields[i].Type.ID() == arrow.DURATION {
+			fields[i].Type, found = arrow.PrimitiveTypes.Int64, true
+		}
+	}
+	if !found {
+		return t, nil
+	}
+	meta := t.Schema.Metadata()
+	out := typed.NewTable(arrow.NewSchema(fields, &meta))
+	for _, b := range t.Batches {
+		columns := make([]arrow.Array, len(fields))
+		for i, c := range b.Columns() {
+			if columns[i] = c; c.DataType().ID() == arrow.DURATION {
+				d := c.Data()
+				columns[i] = array.NewInt64Data(array.NewData(fields[i].Type, d.Len(), d.Buffers(), nil, d.NullN(), d.Offset()))
+			}
+		}
+		out.Batches = append(out.Batches, array.NewRecordBatch(out.Schema, columns, b.NumRows()))
+	}
+	return out, nil
 }
