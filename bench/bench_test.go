@@ -170,3 +170,36 @@ func TestThousands(t *testing.T) {
 		}
 	}
 }
+
+func TestFilled(t *testing.T) {
+	for _, n := range []int{0, 10, 1000, 1001, 5500} {
+		got := filled(n, func(i int) int { return i + 7 })
+		if len(got) != n {
+			t.Errorf("%d elements, want %d", len(got), n)
+		}
+		for i, v := range got {
+			if v != i%1000+7 {
+				t.Fatalf("element %d of %d is %d", i, n, v)
+			}
+		}
+	}
+}
+
+// TestSame: values are made alike each time, and a change is noticed.
+func TestSame(t *testing.T) {
+	for _, what := range []string{"array", "frame", "table"} {
+		var made [3]any
+		for i, n := range []int{1500, 1500, 1501} {
+			var err error
+			if made[i], err = (value{what: what, n: n}).make(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := same(made[0], made[1]); err != nil {
+			t.Error(err)
+		}
+		if same(made[0], made[2]) == nil || same(nil, made[0]) == nil {
+			t.Errorf("a different %s is the same", what)
+		}
+	}
+}

@@ -215,6 +215,11 @@ class Vineyard:
         if not same:
             raise ValueError("%s of the %s of %d: what comes back is something else" % (op, what, n))
 
+    def check_typed(self, what, n, id):
+        """What Go put has to be what this process would put."""
+        self.check("Go's put", what, n, self.vineyard.ObjectID(id))
+        return []
+
     def put_typed(self, what, n, times):
         """Puts a value; what it made goes again, untimed."""
         value, samples = self.value(what, n), []
