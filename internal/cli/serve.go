@@ -260,6 +260,9 @@ func serve(ctx context.Context, d *deps, f *pflag.FlagSet, o serveOptions, cfg c
 		if err := notifyReady("READY=1\n"); err != nil {
 			log.Warn("cannot tell the service manager", "err", err)
 		}
+		if err := sys.ForgetText(); err != nil {
+			log.Debug("cannot give the start's code back", "err", err)
+		}
 	}
 	// A signal is how a daemon ends: that is no failure.
 	err = srv.Run(ctx, ready)

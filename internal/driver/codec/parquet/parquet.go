@@ -69,7 +69,7 @@ func Read(ctx context.Context, in io.ReaderAt, size int64, o Options) (t *typed.
 			f.Type = arrow.PrimitiveTypes.Int64
 		}
 	}
-	return read(ctx, r, schema, fields)
+	return read(ctx, r, schema, fields, o.Alloc)
 }
 
 // choose returns the places of the columns that are wanted, all of which have to
@@ -107,7 +107,7 @@ func leaves(f *pqarrow.SchemaField, into []int) []int {
 }
 
 // read decodes the column chunks, as many at a time as there are processors.
-func read(ctx context.Context, r *pqarrow.FileReader, schema *arrow.Schema, fields []int) (*typed.Table, error) {
+func read(ctx context.Context, r *pqarrow.FileReader, schema *arrow.Schema, fields []int, mem memory.Allocator) (*typed.Table, error) {
 	groups := r.ParquetReader().NumRowGroups()
 	columns := make([][]arrow.Array, groups)
 	for g := range columns {
@@ -121,7 +121,7 @@ func read(ctx context.Context, r *pqarrow.FileReader, schema *arrow.Schema, fiel
 	for range runtime.GOMAXPROCS(0) {
 		wait.Go(func() {
 			for c := range work {
-				a, err := column(ctx, r, c.group, fields[c.place])
+				a, err := column(ctx, r, c.group, fields[c.place], mem)
 				if t := schema.Field(fields[c.place]).Type; err == nil && t.ID() == arrow.DURATION {
 					d := a.Data()
 					a = array.NewDurationData(array.NewData(t, d.Len(), d.Buffers(), nil, d.NullN(), d.Offset()))
@@ -172,7 +172,7 @@ send:
 }
 
 // column decodes one column chunk.
-func column(ctx context.Context, r *pqarrow.FileReader, group, field int) (a arrow.Array, err error) {
+func column(ctx context.Context, r *pqarrow.FileReader, group, field int, mem memory.Allocator) (a arrow.Array, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			a, err = nil, typed.Recovered(p, "it is damaged")
@@ -200,7 +200,7 @@ func column(ctx context.Context, r *pqarrow.FileReader, group, field int) (a arr
 	case 1:
 		return c.Chunk(0), nil
 	}
-	return array.Concatenate(c.Chunks(), memory.DefaultAllocator)
+	return array.Concatenate(c.Chunks(), mem)
 }
 
 // rowGroup is how many rows a row group has at most.

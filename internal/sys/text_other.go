@@ -1,0 +1,6 @@
+//go:build !linux
+
+package sys
+
+// ForgetText does nothing here.
+func ForgetText() error { return nil }
