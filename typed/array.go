@@ -425,7 +425,7 @@ func Storable(t arrow.DataType) (arrow.DataType, error) {
 	case arrow.ExtensionType:
 		return Storable(x.StorageType())
 	case arrow.ListLikeType:
-		if t.ID() == arrow.MAP {
+		if t.ID() != arrow.LIST && t.ID() != arrow.LARGE_LIST && t.ID() != arrow.FIXED_SIZE_LIST { // maps, views
 			break
 		}
 		elem, err := Storable(x.Elem())

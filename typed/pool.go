@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 	"unsafe"
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -24,6 +25,7 @@ const small = 4096
 // stored goes back with Close, or with the connection.
 type Pool struct {
 	ctx context.Context //nolint:containedctx // Arrow's interface has none; lives as long as one build
+	all context.Context //nolint:containedctx // of requests, which are not cut short
 	c   *client.Client
 
 	mu   sync.Mutex
@@ -42,11 +44,26 @@ type piece struct {
 
 // NewPool returns an allocator in the daemon's pool. ctx bounds its requests.
 func NewPool(ctx context.Context, c *client.Client) *Pool {
-	return &Pool{ctx: ctx, c: c, live: map[*byte]*piece{}}
+	return &Pool{ctx: ctx, all: lasting(ctx), c: c, live: map[*byte]*piece{}}
+}
+
+// patience is how long a request may last after its context has ended.
+const patience = 2 * time.Second
+
+// lasting returns a context for requests that are not cut short when ctx ends: a
+// connection that is cut in the middle of one cannot be used to give back what
+// was made, and the reference daemon does not free it either.
+func lasting(ctx context.Context) context.Context {
+	long, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() { time.AfterFunc(patience, cancel) })
+	return long
 }
 
 // refused is what a Pool panics with.
 type refused struct{ err error }
+
+func (r refused) Error() string { return r.err.Error() }
+func (r refused) Unwrap() error { return r.err }
 
 // Guard runs f and returns its error, or the one for which a Pool could not
 // allocate in it.
@@ -75,7 +92,11 @@ func (p *Pool) Take(size int) []byte {
 	if size < small {
 		return memory.DefaultAllocator.Allocate(size)
 	}
-	b, err := p.c.CreateBlob(p.ctx, size)
+	err := context.Cause(p.ctx)
+	var b *client.Builder
+	if err == nil {
+		b, err = p.c.CreateBlob(p.all, size)
+	}
 	if err != nil {
 		panic(refused{fmt.Errorf("allocate %d bytes: %w", size, err)})
 	}
@@ -109,7 +130,7 @@ func (p *Pool) Free(b []byte) {
 	delete(p.live, at)
 	p.mu.Unlock()
 	if x != nil && !x.sealed {
-		_ = x.b.Abort(p.ctx) // it goes with the connection otherwise
+		_ = x.b.Abort(p.all) // it goes with the connection otherwise
 	}
 }
 

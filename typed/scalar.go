@@ -53,7 +53,7 @@ func resolveScalar(_ *Reader, m *client.Meta) (any, error) {
 	return nil, damaged(m, "value_ is %q", raw)
 }
 
-func buildScalar(_ context.Context, _ *Writer, value any) (*client.Meta, error) {
+func buildScalar(ctx context.Context, w *Writer, value any) (*client.Meta, error) {
 	if s, ok := value.(Scalar); ok {
 		value = s.Value
 	}
@@ -66,7 +66,7 @@ func buildScalar(_ context.Context, _ *Writer, value any) (*client.Meta, error) 
 	case uint64:
 		name, kind = "int", "int"
 		if x > math.MaxInt64 {
-			name, kind = "uint64", "uint64"
+			return buildPickle(ctx, w, x) // Python reads None from a Scalar<uint64>
 		}
 	case bool:
 		name, kind = "int", "bool"

@@ -13,7 +13,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/float16"
 
 	"github.com/v6d-go/v6d/client"
 	"github.com/v6d-go/v6d/internal/status"
@@ -189,7 +188,7 @@ func (t *Tensor) At(i int) any {
 	case Float:
 		switch t.DType.Size {
 		case 2:
-			return float64(float16.FromLEBytes(b).Float32())
+			return half(binary.LittleEndian.Uint16(b))
 		case 4:
 			return float64(math.Float32frombits(binary.LittleEndian.Uint32(b)))
 		}
@@ -231,8 +230,8 @@ func (d DType) instant(n int64) any {
 			return time.Date(int(1970+n), 1, 1, 0, 0, 0, 0, time.UTC)
 		}
 	}
-	per, ok := map[string]int64{"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9, "D": 86400e9, "W": 7 * 86400e9}[d.Unit]
-	if !ok {
+	per := nanoseconds(d.Unit)
+	if per == 0 {
 		return n
 	}
 	if d.Kind == Timedelta {
@@ -249,6 +248,50 @@ func (d DType) instant(n int64) any {
 		return time.Unix(n*k, 0).UTC()
 	}
 	return n
+}
+
+// nanoseconds returns the length of a unit, 0 of those that have none, or are
+// shorter.
+func nanoseconds(unit string) int64 {
+	switch unit {
+	case "ns":
+		return 1
+	case "us":
+		return 1e3
+	case "ms":
+		return 1e6
+	case "s":
+		return 1e9
+	case "m":
+		return 60e9
+	case "h":
+		return 3600e9
+	case "D":
+		return 86400e9
+	case "W":
+		return 7 * 86400e9
+	}
+	return 0
+}
+
+// half decodes IEEE 754 binary16. Arrow's own conversion is wrong for
+// subnormals.
+func half(bits uint16) float64 {
+	sign := 1.0
+	if bits>>15 != 0 {
+		sign = -1
+	}
+	exponent, fraction := int(bits>>10&0x1f), float64(bits&0x3ff)
+	switch exponent {
+	case 0:
+		return sign * math.Ldexp(fraction, -24)
+	case 0x1f:
+		if fraction != 0 {
+			return math.NaN()
+		}
+		return math.Inf(int(sign))
+	}
+	return sign * math.Ldexp(1024+fraction, exponent-25)
 }
 
 // Time returns a count of a Datetime's units as a time; ok is false for NaT and

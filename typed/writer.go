@@ -35,7 +35,10 @@ func (w *Writer) Blob(ctx context.Context, b []byte) (*client.Meta, error) {
 	if len(b) == 0 {
 		return client.BlobMember(client.EmptyBlob), nil
 	}
-	id, fresh, ok, err := w.pool.adopt(ctx, b)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	id, fresh, ok, err := w.pool.adopt(lasting(ctx), b)
 	if err != nil {
 		return nil, err
 	}
@@ -53,6 +56,10 @@ func (w *Writer) Fill(ctx context.Context, n int, f func(into []byte) error) (*c
 	if n == 0 {
 		return client.BlobMember(client.EmptyBlob), nil
 	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	ctx = lasting(ctx)
 	b, err := w.c.CreateBlob(ctx, n)
 	if err != nil {
 		return nil, err
@@ -108,7 +115,10 @@ func (w *Writer) File(ctx context.Context, m *client.Meta) (client.ID, error) {
 	height(m)
 	for _, level := range levels {
 		for some := range slices.Chunk(level, batch) {
-			ids, err := w.c.CreateObjects(ctx, some)
+			if ctx.Err() != nil {
+				return 0, context.Cause(ctx)
+			}
+			ids, err := w.c.CreateObjects(lasting(ctx), some)
 			if err != nil {
 				return 0, err
 			}

@@ -240,18 +240,35 @@ func columnOf(t *typed.Table) (*arrow.Chunked, bool) {
 	return t.Column(n - 1), true
 }
 
-// concatFrames copies the rows of data frames below each other.
+// concatFrames copies the rows of data frames below each other, with their
+// indexes unless those only number the rows.
 func (k *frameMaker) concatFrames(ctx context.Context, sources []*client.Meta) (*client.Meta, error) {
 	var all *typed.Table
+	var index *typed.Index
 	for _, m := range sources {
-		t, err := k.table(ctx, m)
-		switch {
-		case err != nil:
+		o, err := typed.Load(ctx, k.c, nil, m)
+		if err != nil {
 			return nil, err
+		}
+		f, ok := o.Value.(*typed.DataFrame)
+		if !ok {
+			return nil, usage("object %s is a %s, not a data frame", m.ID, m.Typename)
+		}
+		if err := typed.ValidateValue(f); err != nil {
+			return nil, err
+		}
+		t, err := f.Table()
+		if err != nil {
+			return nil, err
+		}
+		if len(t.Names()) > len(f.Columns) {
+			index = f.Index
+		}
+		switch {
 		case all == nil:
 			all = t
 		case !typed.SameColumns(all.Schema, t.Schema):
-			return nil, usage("%s has other columns than %s", m.ID, sources[0].ID)
+			return nil, usage("%s has other columns, or another index, than %s", m.ID, sources[0].ID)
 		default:
 			all.Batches = append(all.Batches, t.Batches...)
 		}
@@ -259,6 +276,13 @@ func (k *frameMaker) concatFrames(ctx context.Context, sources []*client.Meta) (
 	f, err := all.DataFrame(nil)
 	if err != nil {
 		return nil, err
+	}
+	if index != nil {
+		labels, ok := f.Columns[0].Values.(*typed.Tensor)
+		if !ok {
+			return nil, usage("the index of %s cannot be copied", sources[0].ID)
+		}
+		f.Index, f.Columns = &typed.Index{Name: index.Name, Values: labels}, f.Columns[1:]
 	}
 	k.copied = true
 	return k.w.Build(ctx, f)

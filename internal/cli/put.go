@@ -52,7 +52,8 @@ of bytes, bytes(client.get(id)) are the file's.
 
 The columns of CSV get the narrowest type that a sample fits; what does not fit
 further on is an error that names row and column, and --schema COLUMN=TYPE decides.
-An empty field is null, "" is an empty string. With --dtype raw numbers become a
+An empty field is null, "" is an empty string; where no text is meant, NULL, NA, NaN and
+None are null as well. With --dtype raw numbers become a
 tensor. A put that fails leaves nothing behind.
 
 With --name the object is made persistent and gets that name. A name that exists is
@@ -185,7 +186,7 @@ func runPut(ctx context.Context, c *client.Client, s output.Streams, source stri
 func (o *putOptions) put(ctx context.Context, c *client.Client, s output.Streams, res putResult, in io.Reader, format codec.Format, hint int64) (putResult, error) {
 	progress := output.NewProgress(s.Err, res.Source, hint, o.Progress, o.NoProgress || res.Source == "-" && output.IsTerminal(s.In))
 	res.Format = format.Name
-	res, err := putTyped(ctx, c, in, format, *o, res, progress)
+	res, err := putTyped(ctx, c, s, in, format, *o, res, progress)
 	progress.Done()
 	if err != nil {
 		return res, err
@@ -212,8 +213,7 @@ func (o *putOptions) taken(ctx context.Context, c *client.Client) (client.ID, er
 	case err != nil:
 		return 0, err
 	case !o.IfAbsent:
-		return 0, status.Errorf(status.ObjectExists, "name %q points at %s already", o.Name, old).
-			WithHint("--replace points it at the new object, --if-absent keeps the old one")
+		return 0, taken(o.Name, old)
 	}
 	return old, nil
 }
@@ -231,7 +231,25 @@ func (o *putOptions) finish(ctx context.Context, c *client.Client, id client.ID)
 	if err := c.Persist(ctx, id); err != nil {
 		return err
 	}
+	if !o.Replace && c.Info().Extended {
+		// Two puts of one name may have seen that it is free: one of them looks first.
+		unlock, err := c.Lock(ctx, "v6d/name/"+o.Name)
+		if err != nil {
+			return err
+		}
+		defer unlock(context.WithoutCancel(ctx)) //nolint:errcheck // it ends with the connection
+		if old, err := c.GetName(ctx, o.Name, false); err == nil {
+			return taken(o.Name, old)
+		} else if !isNotFound(err) {
+			return err
+		}
+	}
 	return c.PutName(ctx, id, o.Name)
+}
+
+func taken(name string, old client.ID) error {
+	return status.Errorf(status.ObjectExists, "name %q points at %s already", name, old).
+		WithHint("--replace points it at the new object, --if-absent keeps the old one")
 }
 
 // dryRun tells how much memory a put would take, and fails if there is less.

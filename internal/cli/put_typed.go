@@ -55,7 +55,7 @@ func (o *typeOptions) flags(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.Schema, "schema", nil, "read a column of text as a type, COLUMN=TYPE; may be repeated")
 	f.StringArrayVar(&o.Nulls, "null-value", nil, "a word that means no value in CSV; may be repeated")
 	f.StringVar(&o.Delimiter, "delimiter", "", "what separates fields of CSV; by default , tab ; or |, whichever the first line has")
-	f.StringVar(&o.Encoding, "encoding", "utf8", "how CSV is encoded: utf8 or latin1")
+	f.StringVar(&o.Encoding, "encoding", "utf8", "how CSV is encoded: utf8, or latin1 for Windows-1252 and ISO 8859-1")
 	f.BoolVar(&o.NoHeader, "no-header", false, "the first line of CSV is a row; columns are f0, f1 and so on")
 	f.BoolVar(&o.NoQuotes, "no-quotes", false, "a \" in CSV is an ordinary character")
 }
@@ -75,6 +75,8 @@ func (o *typeOptions) validate() (err error) {
 		return usage("--shape needs --dtype")
 	case o.DType != "" && o.Type != "auto" && o.Type != "tensor":
 		return usage("--dtype is for --type tensor, not %s", o.Type)
+	case o.DType != "" && (o.Format != "" || o.Columns != nil || o.Schema != nil):
+		return usage("--dtype stores input as it is: --format, --columns and --schema are for what is decoded")
 	case o.Type == "bytes" && o.Format != "":
 		return usage("--type bytes stores input as it is, --format %s decodes it: they exclude each other", o.Format)
 	}
@@ -82,15 +84,12 @@ func (o *typeOptions) validate() (err error) {
 		return usage("--format %q: want one of %s", o.Format, strings.Join(codec.Names(), ", "))
 	}
 	if o.DType != "" {
-		if o.dtype, err = typed.ParseDType(o.DType); err != nil {
+		if o.dtype, err = flagDType(o.DType); err != nil {
 			return err
-		}
-		if o.dtype.Size == 0 {
-			return usage("--dtype %s has no fixed size", o.DType)
 		}
 	}
 	if o.Shape != "" {
-		for _, d := range strings.FieldsFunc(o.Shape, func(r rune) bool { return r == 'x' || r == ',' }) {
+		for d := range strings.SplitSeq(strings.ReplaceAll(o.Shape, ",", "x"), "x") {
 			n, err := strconv.ParseInt(d, 10, 64)
 			if err != nil || n < 0 {
 				return usage("--shape %q: want numbers with x between them, such as 2x3", o.Shape)
@@ -114,6 +113,28 @@ func (o *typeOptions) validate() (err error) {
 		o.types[s[:i]] = t
 	}
 	return nil
+}
+
+// flagDType reads --dtype. Words that mean 4 bytes in C++ and 8 in NumPy mean
+// what they do there.
+func flagDType(name string) (typed.DType, error) {
+	d, err := typed.ParseDType(map[string]string{"int": "int64", "uint": "uint64", "float": "float64", "long": "int64"}[name])
+	if err != nil {
+		d, err = typed.ParseDType(name)
+	}
+	switch {
+	case name == "i8" || name == "u8":
+		return d, usage("--dtype %s: 8 bits, or 8 bytes as in NumPy? Write int8, uint8, int64 or uint64", name)
+	case err != nil:
+		return d, usage("--dtype %q is no type of elements", name).
+			WithHint("there are bool, int8 to int64, uint8 to uint64, float16 to float64, complex64, complex128, datetime64[ns], timedelta64[ns]")
+	case d.Size == 0:
+		return d, usage("--dtype %s has no fixed size", name)
+	case d.Big:
+		return d, usage("--dtype %s is big-endian, which Vineyard's Python client reads as little-endian", name).
+			WithHint("a .npy file says its order and is turned round")
+	}
+	return d, nil
 }
 
 func unescaped(delimiter string) string {
@@ -168,7 +189,7 @@ func (o *typeOptions) format(in io.Reader, source string) (f codec.Format, ok bo
 }
 
 // putTyped stores what input holds, or with --dry-run only decodes it.
-func putTyped(ctx context.Context, c *client.Client, in io.Reader, f codec.Format, o putOptions, res putResult, progress *output.Progress) (_ putResult, err error) {
+func putTyped(ctx context.Context, c *client.Client, s output.Streams, in io.Reader, f codec.Format, o putOptions, res putResult, progress *output.Progress) (_ putResult, err error) {
 	pool := typed.NewPool(ctx, c)
 	defer func() { err = errors.Join(err, pool.Close(context.WithoutCancel(ctx))) }()
 	decodeTo := pool
@@ -192,6 +213,9 @@ func putTyped(ctx context.Context, c *client.Client, in io.Reader, f codec.Forma
 			return err
 		}
 		res.Bytes, res.Shape = typed.Size(value), shapeText(value) // now: the input's memory ends here
+		if name, ok := decimalColumn(value); ok {
+			fmt.Fprintf(s.Err, "v6d: column %q holds decimals: Vineyard's Python client cannot read a table with some\n", name)
+		}
 		if !o.DryRun {
 			res.ID, err = typed.PutFrom(ctx, c, nil, pool, value)
 		}
@@ -216,6 +240,20 @@ func (o *putOptions) decode(ctx context.Context, in io.Reader, source string, f 
 		return nil, fmt.Errorf("%s as %s: %w", filepath.Base(source), f.Name, err)
 	}
 	return data, err
+}
+
+// decimalColumn returns the first column of decimals of a table.
+func decimalColumn(v any) (string, bool) {
+	t, ok := v.(*typed.Table)
+	if !ok {
+		return "", false
+	}
+	for _, f := range t.Schema.Fields() {
+		if f.Type.ID() == arrow.DECIMAL128 || f.Type.ID() == arrow.DECIMAL256 {
+			return f.Name, true
+		}
+	}
+	return "", false
 }
 
 // textScalar takes input that is no JSON for a string: `echo hello | v6d put -

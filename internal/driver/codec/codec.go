@@ -322,12 +322,31 @@ func (s *Source) sample() func(yield func([]byte) bool) {
 func decodeJSON(_ context.Context, s *Source, _ Options) (any, error) { return json.ReadValue(s.r) }
 
 func decodeLines(_ context.Context, s *Source, o Options) (any, error) {
-	return json.ReadTable(s.r, json.Options{Columns: o.Columns, Types: o.Types})
+	return json.ReadTable(s.r, json.Options{Columns: o.Columns, Types: o.Types, Alloc: o.alloc()})
 }
 
 func decodeNpy(_ context.Context, s *Source, o Options) (any, error) {
-	return npy.Read(s.r, o.take)
+	if s.size < 0 {
+		return npy.Read(s.r, o.take)
+	}
+	return npy.Read(&measured{s.r, s.size}, o.take)
 }
+
+// measured is a reader that knows how much is left, so that what a file claims
+// to hold is not believed.
+type measured struct {
+	io.Reader
+	left int64
+}
+
+func (m *measured) Read(b []byte) (int, error) {
+	n, err := m.Reader.Read(b)
+	m.left -= int64(n)
+	return n, err
+}
+
+// Len returns how many bytes are left.
+func (m *measured) Len() int { return int(max(m.left, 0)) }
 
 func decodeNpz(_ context.Context, s *Source, o Options) (any, error) {
 	return npy.ReadZip(s.r.(io.ReaderAt), s.size, o.take)
@@ -420,6 +439,14 @@ func describe(v any) string {
 		return "a " + x.Meta.Typename
 	case *arrow.Schema:
 		return "a schema"
+	case *typed.Table, arrow.RecordBatch:
+		return "a table"
+	case *typed.DataFrame:
+		return "a data frame"
+	case *typed.Tensor:
+		return fmt.Sprintf("a tensor of the shape %v", x.Shape)
+	case *typed.Global:
+		return "a global object"
 	}
 	return fmt.Sprintf("a %T", v)
 }
@@ -463,8 +490,12 @@ func encodeNpz(w io.Writer, v any, _ WriteOptions) error {
 func Faults(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		if r := recover(); r != nil {
-			err = typed.Recovered(r, "the memory cannot be read: was the file truncated meanwhile?")
+		switch r := recover().(type) {
+		case nil:
+		case interface{ Addr() uintptr }:
+			err = status.Errorf(status.IOError, "memory cannot be read any more: was the file truncated meanwhile?")
+		default:
+			err = typed.Recovered(r, "the data is damaged")
 		}
 	}()
 	return f()

@@ -1,16 +1,22 @@
 package csv
 
 import (
+	"bytes"
+	"strconv"
+
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
 // guess is what the sample says of a column: which kinds hold all of it.
 type guess struct {
-	seen                               bool // a value that is not null
-	notInt, notFloat, notBool, notDate bool
-	notTime, notStamp                  bool
-	size                               int // of all fields, in bytes
-	fraction, zoned, unzoned           bool
+	seen bool // a value that is not null
+	size int  // of all fields, in bytes
+
+	notInt, notUint, notFloat, notBool, notDate, notTime, notStamp bool
+
+	parts          bool // a number that is not written as a whole one
+	digits         int  // of the fraction of a second
+	zoned, unzoned bool
 }
 
 // look takes a field into account.
@@ -27,6 +33,10 @@ func (g *guess) look(f []byte, quoted bool, nulls map[string]bool) {
 	if !g.notFloat {
 		_, ok := parseFloat(f)
 		g.notFloat = !ok
+		if _, err := strconv.ParseUint(text(f), 10, 64); err != nil {
+			g.notUint = true
+			g.parts = g.parts || bytes.ContainsAny(f, ".eEiInN")
+		}
 	}
 	if !g.notBool {
 		_, ok := parseBool(f)
@@ -43,7 +53,7 @@ func (g *guess) look(f []byte, quoted bool, nulls map[string]bool) {
 	if !g.notStamp {
 		s, ok := parseTimestamp(f)
 		g.notStamp = !ok && !date
-		g.fraction = g.fraction || s.digits > 0
+		g.digits = max(g.digits, s.digits)
 		g.zoned = g.zoned || s.zoned
 		g.unzoned = g.unzoned || !s.zoned
 	}
@@ -56,6 +66,10 @@ func (g *guess) kind() (kind, arrow.DataType) {
 		return kindNull, arrow.Null
 	case !g.notInt:
 		return kindInt, arrow.PrimitiveTypes.Int64
+	case !g.notFloat && !g.notUint:
+		return kindOther, arrow.PrimitiveTypes.Uint64
+	case !g.notFloat && !g.parts:
+		return kindText, arrow.BinaryTypes.LargeString // digits that no number holds: ids
 	case !g.notFloat:
 		return kindFloat, arrow.PrimitiveTypes.Float64
 	case !g.notBool:
@@ -66,8 +80,8 @@ func (g *guess) kind() (kind, arrow.DataType) {
 		return kindTime, arrow.FixedWidthTypes.Time32s
 	case !g.notStamp && !(g.zoned && g.unzoned):
 		t := &arrow.TimestampType{Unit: arrow.Second}
-		if g.fraction {
-			t.Unit = arrow.Nanosecond
+		if g.digits > 0 { // the coarsest, whose range is the widest
+			t.Unit = arrow.TimeUnit((g.digits + 2) / 3)
 		}
 		if g.zoned {
 			t.TimeZone = "UTC"

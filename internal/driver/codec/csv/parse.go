@@ -138,18 +138,30 @@ func whole(b []byte, d dialect) int {
 	if !d.quote || bytes.IndexByte(b, '"') < 0 {
 		return bytes.LastIndexByte(b, '\n') + 1
 	}
-	// In quotes is what has an odd number of them before it: a doubled quote
-	// counts twice. From the end, with the number of all quotes known.
-	quotes := bytes.Count(b, []byte{'"'})
-	for end := len(b); ; {
-		i := bytes.LastIndexByte(b[:end], '\n')
-		if i < 0 {
-			return 0
+	end, quoted := 0, false
+	for i := 0; ; {
+		q := bytes.IndexByte(b[i:], '"')
+		if !quoted {
+			outside := b[i:]
+			if q >= 0 {
+				outside = outside[:q]
+			}
+			if n := bytes.LastIndexByte(outside, '\n'); n >= 0 {
+				end = i + n + 1
+			}
 		}
-		quotes -= bytes.Count(b[i:end], []byte{'"'})
-		if quotes%2 == 0 {
-			return i + 1
+		if q < 0 {
+			return end
 		}
-		end = i
+		q += i
+		i = q + 1
+		switch {
+		case !quoted: // only at the beginning of a field does it mean anything
+			quoted = q == 0 || b[q-1] == d.comma || b[q-1] == '\n' || q == len(bom) && bytes.HasPrefix(b, bom)
+		case i < len(b) && b[i] == '"':
+			i++
+		default:
+			quoted = false
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -26,7 +27,7 @@ type Options struct {
 	Columns   []string                  // only these, in this order; nil for all
 	Types     map[string]arrow.DataType // of columns, instead of what is inferred
 	Nulls     []string                  // what else means that there is no value, in text as well
-	Latin1    bool                      // the text is ISO 8859-1, not UTF-8
+	Latin1    bool                      // the text is Windows-1252, which includes ISO 8859-1
 
 	// Size is the number of bytes that will come, -1 if that is not known.
 	Size int64
@@ -42,11 +43,16 @@ type Options struct {
 const (
 	minBlock = 1 << 20
 	maxBlock = 32 << 20
+	// maxRow is how long rows are taken for where none is known.
+	maxRow = 4096
 	// maxRecord bounds a record.
 	maxRecord = 1 << 30
 	// sample is how much of the first block is looked at.
 	sample = 1 << 20
 )
+
+// bom is the mark that some programs begin UTF-8 with.
+var bom = []byte{0xef, 0xbb, 0xbf}
 
 // block is a run of whole records on its way.
 type block struct {
@@ -93,7 +99,7 @@ func Read(ctx context.Context, in io.Reader, o Options) (t *typed.Table, err err
 		size = int(min(max(o.Size/int64(2*workers)+1, minBlock), maxBlock))
 	}
 	r := &reader{in: in, size: size, latin1: o.Latin1}
-	first, err := r.block(dialect{comma: ',', quote: !o.NoQuotes})
+	first, err := r.block(dialect{comma: o.Delimiter, quote: !o.NoQuotes})
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
@@ -186,14 +192,14 @@ func (e *cellError) located(rows int64, lines int) error {
 	if strings.HasSuffix(e.err.Error(), "is not UTF-8") {
 		return err.WithHint("--encoding latin1 reads ISO 8859-1 and Windows-1252")
 	}
-	return err.WithHint(fmt.Sprintf("--schema %s=string reads the column as text; the type was inferred from a part of the file", e.column))
+	return err.WithHint(fmt.Sprintf("--schema %s=string reads the column as text, =float64, =timestamp[us] and so on as that; the type was inferred from a part of the file", e.column))
 }
 
 // layout finds out the columns and their types.
 func (o *Options) layout(first []byte, all bool) (*layout, error) {
 	l := &layout{opts: o, dialect: dialect{comma: o.Delimiter, quote: !o.NoQuotes}}
-	if bytes.HasPrefix(first, []byte{0xef, 0xbb, 0xbf}) {
-		l.header = 3
+	if bytes.HasPrefix(first, bom) {
+		l.header = len(bom)
 	}
 	if len(first) > 1 && (first[0] == 0xff && first[1] == 0xfe || first[0] == 0xfe && first[1] == 0xff) {
 		return nil, status.Errorf(status.Invalid, "it is UTF-16, not UTF-8").WithHint("convert it: iconv -f UTF-16 -t UTF-8")
@@ -209,6 +215,9 @@ func (o *Options) layout(first []byte, all bool) (*layout, error) {
 	var names []string
 	for i, f := range s.fields {
 		name := string(f)
+		if !s.quoted[i] && strings.Contains(name, "\r") {
+			return nil, status.Errorf(status.Invalid, "its lines end with carriage returns alone").WithHint("convert it: tr '\\r' '\\n'")
+		}
 		if o.NoHeader {
 			name = fmt.Sprintf("f%d", i)
 		}
@@ -238,7 +247,9 @@ func (o *Options) layout(first []byte, all bool) (*layout, error) {
 		}
 	}
 	look(&s, l.header+sample)
-	l.rowSize = max((s.at-from)/max(rows, 1), 1)
+	if l.rowSize = maxRow; rows > 0 { // only the header fits a block: columns grow
+		l.rowSize = max((s.at-from)/rows, 1)
+	}
 	if o.Sample != nil && !(all && s.at >= len(first)) {
 		o.Sample(func(piece []byte) bool {
 			if bytes.IndexByte(piece, '"') < 0 || o.NoQuotes {
@@ -356,7 +367,7 @@ func (l *layout) parse(b *block, columns []column) (p parsed) {
 			break
 		}
 		if err == nil && len(s.fields) != len(columns) {
-			err = fmt.Errorf("%d fields, not %d", len(s.fields), len(columns))
+			err = fmt.Errorf("%d fields, not %d (--delimiter is %q)", len(s.fields), len(columns), l.comma)
 		}
 		if err != nil {
 			p.err = s.failed(p.rows, "", err)
@@ -415,6 +426,9 @@ func (r *reader) block(d dialect) ([]byte, error) {
 		if r.ended {
 			return r.decoded(b), io.EOF
 		}
+		if d.comma == 0 { // the first block
+			d.comma = findDelimiter(bytes.TrimPrefix(b, bom))
+		}
 		if n := whole(b, d); n > 0 {
 			r.rest = bytes.Clone(b[n:])
 			return r.decoded(b[:n]), nil
@@ -427,17 +441,27 @@ func (r *reader) block(d dialect) ([]byte, error) {
 	}
 }
 
-// decoded turns ISO 8859-1 into UTF-8, if that is what the text is.
+// c1 are the characters that Windows-1252 has where ISO 8859-1 has controls,
+// which nobody means; 0 where it has none. This is what the web calls latin1.
+var c1 = [32]rune{
+	'€', 0, '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', 0, 'Ž', 0,
+	0, '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', 0, 'ž', 'Ÿ',
+}
+
+// decoded turns Windows-1252 into UTF-8, if that is what the text is.
 func (r *reader) decoded(b []byte) []byte {
 	if !r.latin1 {
 		return b
 	}
 	out := make([]byte, 0, len(b)+len(b)/8)
 	for _, c := range b {
-		if c >= 0x80 {
-			out = append(out, 0xc0|c>>6, 0x80|c&0x3f)
-		} else {
+		switch {
+		case c < 0x80:
 			out = append(out, c)
+		case c < 0xa0 && c1[c-0x80] != 0:
+			out = utf8.AppendRune(out, c1[c-0x80])
+		default:
+			out = utf8.AppendRune(out, rune(c))
 		}
 	}
 	return out

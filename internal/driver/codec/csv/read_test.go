@@ -9,6 +9,7 @@ import (
 	"testing/iotest"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"pgregory.net/rapid"
 
 	"github.com/v6d-go/v6d/internal/driver/codec/csv"
@@ -48,7 +49,7 @@ func TestRead(t *testing.T) {
 		{
 			"fractions and zones", "a,b\n2020-01-01T00:00:00.5,2020-01-01T00:00:00+01:00\n",
 			csv.Options{},
-			"a timestamp[ns] [1577836800500000000]\nb timestamp[s, tz=UTC] [1577833200]\n",
+			"a timestamp[ms] [1577836800500]\nb timestamp[s, tz=UTC] [1577833200]\n",
 		},
 		{
 			"nulls", "i,f,s,n\n,NaN,,\n1,2.5,\"\",NA\nNULL,,NaN,\n",
@@ -74,8 +75,15 @@ func TestRead(t *testing.T) {
 		{
 			"large numbers", "a,b\n9223372036854775807,9223372036854775808\n-9223372036854775808,1\n",
 			csv.Options{},
-			"a int64 [9223372036854775807 -9223372036854775808]\nb float64 [9.223372036854776e+18 1]\n",
+			"a int64 [9223372036854775807 -9223372036854775808]\nb uint64 [9223372036854775808 1]\n",
 		},
+		{
+			"numbers that no type holds", "id,f\n123456789012345678901234567890,18446744073709551616\n1,0.5\n",
+			csv.Options{},
+			"id large_utf8 [\"123456789012345678901234567890\" \"1\"]\nf float64 [1.8446744073709552e+19 0.5]\n",
+		},
+		{"digits of a fraction", "a,b\n9999-12-31 00:00:00.123,2020-01-01T00:00:00.123456\n", csv.Options{}, "a timestamp[ms] [253402214400123]\nb timestamp[us] [1577836800123456]\n"},
+		{"windows-1252", "a\n\x80uro \x93q\x94\n", csv.Options{Latin1: true}, "a large_utf8 [\"€uro “q”\"]\n"},
 		{"unicode names", "größe,数\n1,2\n", csv.Options{}, "größe int64 [1]\n数 int64 [2]\n"},
 		{"no digits", "a\n.\n-\n", csv.Options{}, "a large_utf8 [\".\" \"-\"]\n"},
 		{"hexadecimals are text", "a\n0x10\n1_000\n", csv.Options{}, "a large_utf8 [\"0x10\" \"1_000\"]\n"},
@@ -105,9 +113,10 @@ func TestBadInput(t *testing.T) {
 		{"after a quote", "a,b\n1,\"x\"y\n", csv.Options{}, `row 1 (line 2): field 2 goes on after its closing quote: "y"`},
 		{"latin1", "a\nx\nb\xe4r\n", csv.Options{}, `row 2 (line 3), column "a": "b\xe4r" is not UTF-8`},
 		{"utf-16", "\xff\xfea\x00\n\x00", csv.Options{}, "it is UTF-16"},
+		{"carriage returns", "a,b\r1,2\r", csv.Options{}, "carriage returns alone"},
 		{"no such column", "a,b\n1,2\n", csv.Options{Columns: []string{"c"}}, `there is no column "c"`},
 		{"no such date", "d\n2020-02-29\n2021-02-29\n", csv.Options{Types: map[string]arrow.DataType{"d": arrow.FixedWidthTypes.Date32}}, `row 2 (line 3), column "d": "2021-02-29" is no date32`},
-		{"date out of range", "d\n9999-01-01T00:00:00.5\n", csv.Options{}, `column "d": "9999-01-01T00:00:00.5" is no timestamp[ns]`},
+		{"date out of range", "d\n9999-01-01T00:00:00.123456789\n", csv.Options{}, `column "d": "9999-01-01T00:00:00.123456789" is no timestamp[ns]`},
 		{"not in the type", "a\n300\n", csv.Options{Types: map[string]arrow.DataType{"a": arrow.PrimitiveTypes.Uint8}}, `"300" is no uint8`},
 		{"line breaks before", "a,b\n\"\n\n\",1\n\n2,x,\n", csv.Options{}, "row 2 (line 6): 3 fields"},
 	} {
@@ -141,6 +150,39 @@ func TestBlocks(t *testing.T) {
 	}
 	if out.String() != b.String() {
 		t.Errorf("it was not written as it was read")
+	}
+}
+
+// TestStrayQuotes: a quote that begins no field does not hide where records end,
+// in whatever blocks they are.
+func TestStrayQuotes(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("size;text;n\n")
+	for i := range 150_000 {
+		switch i % 3 {
+		case 0:
+			fmt.Fprintf(&b, "5\" disk;\"a\nb;\"\"c\"\"\";%d\n", i)
+		case 1:
+			fmt.Fprintf(&b, "7;x\"y;%d\r\n", i)
+		default:
+			fmt.Fprintf(&b, "\"\n\";\"\";%d\n", i)
+		}
+	}
+	got, err := csv.Read(t.Context(), strings.NewReader(b.String()), csv.Options{Size: int64(b.Len())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Rows() != 150_000 || len(got.Batches) < 3 {
+		t.Errorf("%d rows in %d batches", got.Rows(), len(got.Batches))
+	}
+	n := int64(0)
+	for _, batch := range got.Batches {
+		for i, v := range batch.Column(2).(*array.Int64).Int64Values() {
+			if v != n {
+				t.Fatalf("row %d of a batch is %d, not %d", i, v, n)
+			}
+			n++
+		}
 	}
 }
 

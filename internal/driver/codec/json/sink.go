@@ -83,7 +83,7 @@ func (k *sink) add(s *scanner, t token) error {
 		}
 	case *array.Float64Builder:
 		var v float64
-		if v, ok = float(raw, t.kinds, 64); ok {
+		if v, ok = float(raw, 64); ok {
 			b.Append(v)
 		}
 	case *array.LargeStringBuilder:
@@ -137,13 +137,13 @@ func (k *sink) other(s *scanner, t token, raw []byte) bool {
 		b.Append(v)
 		return true
 	case *array.Float16Builder:
-		v, ok := float(raw, t.kinds, 64)
+		v, ok := float(raw, 64)
 		if ok = ok && math.Abs(v) < 65520; ok { // what is less is rounded to 65504, the largest
 			b.Append(float16.FromBits(half(v)))
 		}
 		return ok
 	case *array.Float32Builder:
-		v, ok := float(raw, t.kinds, 32)
+		v, ok := float(raw, 32)
 		if ok {
 			b.Append(float32(v))
 		}
@@ -165,7 +165,7 @@ func (k *sink) other(s *scanner, t token, raw []byte) bool {
 		return ok
 	case *array.Decimal128Builder:
 		dt := b.Type().(*arrow.Decimal128Type)
-		n, ok := decimal(k.digits(s, t), dt.Scale)
+		n, ok := decimal(string(k.text(s, t)), dt.Scale)
 		if !ok || n.BitLen() > 127 || !decimal128.FromBigInt(n).FitsInPrecision(dt.Precision) {
 			return false
 		}
@@ -173,7 +173,7 @@ func (k *sink) other(s *scanner, t token, raw []byte) bool {
 		return true
 	case *array.Decimal256Builder:
 		dt := b.Type().(*arrow.Decimal256Type)
-		n, ok := decimal(k.digits(s, t), dt.Scale)
+		n, ok := decimal(string(k.text(s, t)), dt.Scale)
 		if !ok || n.BitLen() > 255 || !decimal256.FromBigInt(n).FitsInPrecision(dt.Precision) {
 			return false
 		}
@@ -241,7 +241,7 @@ func (k *sink) text(s *scanner, t token) []byte {
 	out, quoted := k.scratch[:0], false
 	for i := 0; i < len(b); i++ {
 		switch c := b[i]; {
-		case quoted && c == '\\':
+		case c == '\\':
 			out = append(out, c)
 			i++
 		case c == '"':
@@ -262,18 +262,6 @@ func (k *sink) bytes(s *scanner, t token) ([]byte, bool) {
 	}
 	b, err := base64.StdEncoding.AppendDecode(nil, k.text(s, t))
 	return b, err == nil
-}
-
-// digits returns a number, which may be in a string.
-func (k *sink) digits(s *scanner, t token) string {
-	n := scanner{b: k.text(s, t)}
-	if len(n.b) == 0 || n.b[0] != '-' && n.b[0]-'0' > 9 {
-		return ""
-	}
-	if _, err := n.number(); err != nil || n.at != len(n.b) {
-		return ""
-	}
-	return string(n.b)
 }
 
 // number appends an integer if it fits.
@@ -311,10 +299,7 @@ func integer(raw []byte, k kinds) (int64, bool) {
 }
 
 // float decodes a number.
-func float(raw []byte, k kinds, bits int) (float64, bool) {
-	if k&(isInt|isBig|isFloat) == 0 {
-		return 0, false
-	}
+func float(raw []byte, bits int) (float64, bool) {
 	f, err := strconv.ParseFloat(view(raw), bits)
 	return f, err == nil
 }
@@ -337,7 +322,7 @@ func half(v float64) uint16 {
 // most that Arrow knows.
 const maxDigits = 1000
 
-// decimal decodes a number exactly, in units of 10 to the power of -scale; ok is
+// decimal decodes a number, which may have been in quotes, exactly, in units of 10 to the power of -scale; ok is
 // false if some digits are smaller than that.
 func decimal(text string, scale int32) (n *big.Int, ok bool) {
 	mantissa, exponent, _ := strings.Cut(strings.ToLower(text), "e")

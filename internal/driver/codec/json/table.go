@@ -99,9 +99,6 @@ type column struct {
 // each goes through the rows and calls done after each.
 func (r *reader) each(done func() error) error {
 	r.b, r.at, r.row, r.lines = r.all, 0, 0, false
-	for _, c := range r.columns {
-		c.row = 0
-	}
 	if r.next() == '[' {
 		err := r.list(1, func() error {
 			r.space()

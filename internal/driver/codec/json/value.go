@@ -125,7 +125,7 @@ func (s *scanner) scalar(t token) (any, error) {
 		v, _ := integer(raw, t.kinds)
 		return v, nil
 	}
-	v, ok := float(raw, t.kinds, 64)
+	v, ok := float(raw, 64)
 	if !ok {
 		return nil, s.fail(t.start, "%.64s is out of the range of numbers", raw)
 	}

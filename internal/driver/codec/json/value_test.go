@@ -194,7 +194,7 @@ func TestWriteValue(t *testing.T) {
 		{tensor(typed.DType{Kind: typed.Unicode}, nil, 2), `["",""]`},
 		{tensor(typed.DType{Kind: typed.Raw, Size: 2}, []byte{1, 2, 0, 0}, 2), `["AQI=","AAA="]`},
 		{day, `["2020-01-02",null,9223372036854775807]`},
-		{times(typed.Datetime, "W", 0, 1, math.MaxInt64), `["1970-01-01","1970-01-08",9223372036854775807]`},
+		{times(typed.Datetime, "W", 0, 1, math.MaxInt64, 2635249153387078803), `["1970-01-01","1970-01-08",9223372036854775807,2635249153387078803]`},
 		{times(typed.Datetime, "ns", 1577934245678901234, nat), `["2020-01-02T03:04:05.678901234",null]`},
 		{times(typed.Datetime, "us", -1), `["1969-12-31T23:59:59.999999"]`},
 		{times(typed.Datetime, "ms", 1500), `["1970-01-01T00:00:01.5"]`},

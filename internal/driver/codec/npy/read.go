@@ -3,7 +3,6 @@ package npy
 import (
 	"encoding/binary"
 	"io"
-	"io/fs"
 	"math"
 	"math/bits"
 	"strings"
@@ -132,11 +131,6 @@ func trailing(n int64) error {
 func remaining(r io.Reader) int64 {
 	if l, ok := r.(interface{ Len() int }); ok {
 		return int64(l.Len())
-	}
-	if f, ok := r.(interface{ Stat() (fs.FileInfo, error) }); ok {
-		if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-			return -1
-		}
 	}
 	s, ok := r.(io.Seeker)
 	if !ok {
