@@ -60,6 +60,7 @@ func TestJSON(t *testing.T) {
 		"put":           {"put", file},
 		"ls":            {"ls"},
 		"ls-blobs":      {"ls", "--blobs"},
+		"locate":        {"locate", "a"},
 		"meta":          {"meta", "a"},
 		"tree":          {"tree", "a"},
 		"describe":      {"describe", "a"},
