@@ -443,48 +443,66 @@ func fillBytes(text string, d DType) []byte {
 // timedelta64[ns].
 func (t *Table) DataFrame(pool *Pool) (*DataFrame, error) {
 	f := NewDataFrame()
-	index, name := t.pandasIndex()
+	p := t.pandasIndex()
 	for i, field := range t.Schema.Fields() {
 		x, err := pandas(t.Column(i), pool)
 		if err != nil {
 			return nil, fmt.Errorf("column %q: %w", field.Name, err)
 		}
-		if field.Name == index && f.Index == nil {
-			f.Index = &Index{Name: name, Values: x}
+		if p.stored && field.Name == p.column && f.Index == nil {
+			f.Index = &Index{Name: p.name, Values: x}
 			continue
 		}
 		f.Columns = append(f.Columns, Column{field.Name, x})
 	}
-	if len(f.Columns) == 0 && f.Index == nil {
-		f.Index = rangeIndex(int(t.Rows()))
+	if n := int(t.Rows()); !p.stored && (p.step != 0 || len(f.Columns) == 0) {
+		f.Index = rangeIndex(n)
+		for i, rows := 0, slice[int64](f.Index.Values.Data); i < n && p.step != 0; i++ {
+			rows[i] = p.start + int64(i)*p.step
+		}
+		f.Index.Name = p.name
 	}
 	return f, nil
 }
 
-// pandasIndex returns the column that pandas keeps the index of a data frame in,
-// "" if there is none, and the index's name; nil for none. Indexes of several
-// levels stay columns.
-func (t *Table) pandasIndex() (column string, name any) {
+// pandasIndex is what pandas notes of the index of a data frame that it writes as
+// a table: the column that it is stored in, or a range, which is not.
+type pandasIndex struct {
+	stored      bool
+	column      string
+	name        any   // nil for none
+	start, step int64 // of a range; step is 0 if there is none
+}
+
+// pandasIndex reads the note. Indexes of several levels stay columns.
+func (t *Table) pandasIndex() (p pandasIndex) {
 	text, ok := t.Schema.Metadata().GetValue("pandas")
 	var meta struct {
-		IndexColumns []any `json:"index_columns"`
+		IndexColumns []json.RawMessage `json:"index_columns"`
 		Columns      []struct {
 			Name      any    `json:"name"`
 			FieldName string `json:"field_name"`
 		} `json:"columns"`
 	}
 	if !ok || json.Unmarshal([]byte(text), &meta) != nil || len(meta.IndexColumns) != 1 {
-		return "", nil
+		return p
 	}
-	if column, ok = meta.IndexColumns[0].(string); !ok { // a range, which is not stored
-		return "", nil
+	if p.stored = json.Unmarshal(meta.IndexColumns[0], &p.column) == nil; !p.stored {
+		var r struct {
+			Name        any
+			Start, Step int64
+		}
+		if json.Unmarshal(meta.IndexColumns[0], &r) == nil {
+			p.name, p.start, p.step = r.Name, r.Start, r.Step
+		}
+		return p
 	}
 	for _, c := range meta.Columns {
-		if c.FieldName == column {
-			name = c.Name
+		if c.FieldName == p.column {
+			p.name = c.Name
 		}
 	}
-	return column, name
+	return p
 }
 
 // TensorOf returns an Arrow array as a tensor of one dimension, by the rules of
