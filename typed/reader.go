@@ -28,11 +28,21 @@ func (o *Object) Release(ctx context.Context) error {
 // Reader resolves the members of one object.
 type Reader struct {
 	reg   *Registry
-	blobs map[client.ID]*client.Blob
+	blobs map[blobAt]*client.Blob
 	here  client.InstanceID
-	local bool
+	far   bool // members on other instances are fetched
 	depth int
 }
+
+// blobAt names a blob: ids are unique on an instance only.
+type blobAt struct {
+	instance client.InstanceID
+	id       client.ID
+}
+
+// Peers connects to another instance, for members that lie there. Who made the
+// function closes the clients.
+type Peers func(ctx context.Context, instance client.InstanceID) (*client.Client, error)
 
 // maxDepth bounds how deep objects may be nested.
 const maxDepth = 200
@@ -61,19 +71,33 @@ func GetWith(ctx context.Context, c *client.Client, reg *Registry, id client.ID)
 }
 
 // Load resolves an object of which the metadata is known already.
-func Load(ctx context.Context, c *client.Client, reg *Registry, m *client.Meta) (o *Object, err error) {
+func Load(ctx context.Context, c *client.Client, reg *Registry, m *client.Meta) (*Object, error) {
+	return Fetch(ctx, c, reg, m, nil)
+}
+
+// Fetch is Load that gets members on other instances from there, a copy over the
+// network, by way of peers; without peers they are [*Absent].
+func Fetch(ctx context.Context, c *client.Client, reg *Registry, m *client.Meta, peers Peers) (o *Object, err error) {
 	if reg == nil {
 		reg = Default
 	}
-	r := &Reader{reg: reg, blobs: map[client.ID]*client.Blob{}, here: c.Info().InstanceID, local: c.Info().Local}
+	r := &Reader{reg: reg, blobs: map[blobAt]*client.Blob{}, here: c.Info().InstanceID, far: peers != nil}
 	o = &Object{Meta: m}
-	if ids := r.wanted(m); len(ids) > 0 {
-		if o.held, err = c.GetBlobs(ctx, ids); err != nil {
-			return nil, err
+	for instance, ids := range r.wanted(m) {
+		from := c
+		if instance != r.here {
+			if from, err = peers(ctx, instance); err != nil {
+				return nil, errors.Join(err, o.Release(context.WithoutCancel(ctx)))
+			}
 		}
-		for _, b := range o.held {
-			r.blobs[b.ID()] = b
+		blobs, err := from.GetBlobs(ctx, ids)
+		if err != nil {
+			return nil, errors.Join(err, o.Release(context.WithoutCancel(ctx)))
 		}
+		for _, b := range blobs {
+			r.blobs[blobAt{instance, b.ID()}] = b
+		}
+		o.held = append(o.held, blobs...)
 	}
 	if o.Value, err = r.Resolve(m); err != nil {
 		return nil, errors.Join(err, o.Release(context.WithoutCancel(ctx)))
@@ -81,15 +105,18 @@ func Load(ctx context.Context, c *client.Client, reg *Registry, m *client.Meta) 
 	return o, nil
 }
 
-// wanted lists the blobs on this instance, of those types that use them.
-func (r *Reader) wanted(m *client.Meta) (ids []client.ID) {
-	seen := map[client.ID]bool{}
+// wanted lists the blobs that are to be got, by instance, of those types that use
+// them.
+func (r *Reader) wanted(m *client.Meta) map[client.InstanceID][]client.ID {
+	ids := map[client.InstanceID][]client.ID{}
+	seen := map[blobAt]bool{}
 	var walk func(m *client.Meta)
 	walk = func(m *client.Meta) {
 		if m.IsBlob() {
-			if !seen[m.ID] && m.InstanceID == r.here && m.ID != client.EmptyBlob {
-				seen[m.ID] = true
-				ids = append(ids, m.ID)
+			at := blobAt{m.InstanceID, m.ID}
+			if !seen[at] && (r.far || m.InstanceID == r.here) && m.ID != client.EmptyBlob {
+				seen[at] = true
+				ids[m.InstanceID] = append(ids[m.InstanceID], m.ID)
 			}
 			return
 		}
@@ -110,7 +137,7 @@ func (r *Reader) Resolve(m *client.Meta) (any, error) {
 	if m.IsBlob() {
 		return r.Blob(m)
 	}
-	if !m.Global && m.InstanceID != r.here {
+	if !m.Global && m.InstanceID != r.here && !r.far {
 		return &Absent{ID: m.ID, Typename: m.Typename, Instance: m.InstanceID}, nil
 	}
 	t, ok := r.reg.Lookup(m.Typename)
@@ -138,7 +165,7 @@ func (r *Reader) Blob(m *client.Meta) ([]byte, error) {
 	if m.ID == client.EmptyBlob {
 		return nil, nil
 	}
-	b := r.blobs[m.ID]
+	b := r.blobs[blobAt{m.InstanceID, m.ID}]
 	if b == nil {
 		return nil, status.Errorf(status.ObjectNotExists, "blob %s lies on instance %d, not here", m.ID, m.InstanceID)
 	}

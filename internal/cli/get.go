@@ -30,6 +30,7 @@ type getOptions struct {
 	Columns    []string
 	Rows       int64
 	NoHeader   bool
+	Fetch      bool
 }
 
 func newGet(d *deps) *cobra.Command {
@@ -45,10 +46,14 @@ What "v6d put" stored as bytes, and blobs, are written byte by byte. Tables, dat
 frames, tensors and other values are written in the format that the file's extension
 says, or --format: Parquet, CSV, TSV, Arrow IPC, npy, npz, JSON, newline-delimited
 JSON. Without either, tables are drawn on a terminal and CSV in a pipe, tensors are
-npy, everything else is JSON.`,
+npy, everything else is JSON.
+
+What lies on other instances is got from there with --fetch: the whole object, or the
+members of a global one. "v6d locate" shows what is where.`,
 		Example: `  v6d get model > model.bin
   v6d get sales sales.parquet --columns day,price
   v6d get sales --format ndjson | jq .price
+  v6d get global-frame all.parquet --fetch
   v6d get o0051dd9f7a2c0002 copy.bin --verify
   v6d get model --range 0-511 | xxd`,
 		Args: cobra.RangeArgs(1, 2),
@@ -60,7 +65,7 @@ npy, everything else is JSON.`,
 				o.File = args[1]
 			}
 			return d.withClient(c.Context(), func(ctx context.Context, c *client.Client) error {
-				return runGet(ctx, c, d.streams, args[0], o)
+				return d.runGet(ctx, c, args[0], o)
 			})
 		},
 	}
@@ -73,12 +78,14 @@ npy, everything else is JSON.`,
 	f.StringSliceVar(&o.Columns, "columns", nil, "only these columns of a table, in this order")
 	f.Int64Var(&o.Rows, "rows", 40, "draw at most so many rows on a terminal")
 	f.BoolVar(&o.NoHeader, "no-header", false, "write CSV without the line of names")
+	f.BoolVar(&o.Fetch, "fetch", false, "get what lies on other instances from there")
 	f.BoolVar(&o.Progress, "progress", false, "show progress on stderr even where that is no terminal")
 	f.BoolVar(&o.NoProgress, "no-progress", false, "never show progress")
 	return c
 }
 
-func runGet(ctx context.Context, c *client.Client, s output.Streams, arg string, o getOptions) error {
+func (d *deps) runGet(ctx context.Context, c *client.Client, arg string, o getOptions) error {
+	s := d.streams
 	id, err := resolve(ctx, c, arg)
 	if err != nil {
 		return err
@@ -86,6 +93,13 @@ func runGet(ctx context.Context, c *client.Client, s output.Streams, arg string,
 	var m *client.Meta
 	if !id.IsBlob() {
 		if m, err = c.GetObject(ctx, id); err != nil {
+			return err
+		}
+	}
+	peers, done := d.peers(c, o.Fetch)
+	defer done()
+	if m != nil && !m.Global && m.InstanceID != c.Info().InstanceID && peers != nil {
+		if c, err = peers(ctx, m.InstanceID); err != nil { // all of it is there
 			return err
 		}
 	}
@@ -97,7 +111,7 @@ func runGet(ctx context.Context, c *client.Client, s output.Streams, arg string,
 			m = client.BlobMember(id)
 			m.InstanceID = c.Info().InstanceID
 		}
-		return getTyped(ctx, c, s, m, o)
+		return getTyped(ctx, c, s, m, o, peers)
 	}
 	toStdout := o.File == "" || o.File == "-"
 	if toStdout && output.IsTerminal(s.Out) && !o.Force {

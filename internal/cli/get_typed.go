@@ -55,9 +55,13 @@ func (o *getOptions) isFile() bool {
 }
 
 func defaultFormat(v any) string {
-	switch v.(type) {
+	switch x := v.(type) {
 	case *typed.Table, arrow.RecordBatch, *typed.DataFrame, *typed.Series:
 		return "csv"
+	case *typed.Global:
+		if x.Typename == "vineyard::GlobalDataFrame" {
+			return "csv"
+		}
 	case *typed.Tensor:
 		return "npy"
 	}
@@ -65,8 +69,8 @@ func defaultFormat(v any) string {
 }
 
 // getTyped writes the value of an object.
-func getTyped(ctx context.Context, c *client.Client, s output.Streams, m *client.Meta, o getOptions) error {
-	return withValue(ctx, c, m, func(v any) error {
+func getTyped(ctx context.Context, c *client.Client, s output.Streams, m *client.Meta, o getOptions, peers typed.Peers) error {
+	return withValue(ctx, c, m, peers, func(v any) error {
 		v, err := selected(v, o.Columns)
 		if err != nil {
 			return err
@@ -127,8 +131,8 @@ func (w *stoppable) Write(b []byte) (int, error) {
 
 // withValue calls f with the value of an object, of which arrays are not
 // checked yet: the object may be anybody's.
-func withValue(ctx context.Context, c *client.Client, m *client.Meta, f func(v any) error) error {
-	o, err := typed.Load(ctx, c, nil, m)
+func withValue(ctx context.Context, c *client.Client, m *client.Meta, peers typed.Peers, f func(v any) error) error {
+	o, err := typed.Fetch(ctx, c, nil, m, peers)
 	if err != nil {
 		return err
 	}
@@ -136,7 +140,7 @@ func withValue(ctx context.Context, c *client.Client, m *client.Meta, f func(v a
 		switch x := o.Value.(type) {
 		case *typed.Absent:
 			return status.Errorf(status.ObjectNotExists, "object %s lies on instance %d, not here", x.ID, x.Instance).
-				WithHint("`v6d cluster ls` shows where that is; -H HOST:PORT asks there")
+				WithHint("--fetch gets it from there")
 		case *typed.Opaque:
 			return status.Errorf(status.NotImplemented, "object %s is a %s, which has no value that v6d can write", m.ID, m.Typename).
 				WithHint("`v6d tree " + m.ID.String() + "` shows its blobs, which can be got one by one")

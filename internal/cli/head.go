@@ -20,6 +20,7 @@ import (
 type headOptions struct {
 	Rows    int64
 	Columns []string
+	Fetch   bool
 	tail    bool
 }
 
@@ -55,7 +56,9 @@ func rowsCommand(d *deps, o headOptions, c *cobra.Command) *cobra.Command {
 			return usage("-n %d: want a number of rows", o.Rows)
 		}
 		return d.withObject(c.Context(), args[0], func(ctx context.Context, c *client.Client, m *client.Meta) error {
-			return withValue(ctx, c, m, func(v any) error {
+			peers, done := d.peers(c, o.Fetch)
+			defer done()
+			return withValue(ctx, c, m, peers, func(v any) error {
 				v, total, err := o.rows(v)
 				if err != nil {
 					return err
@@ -66,6 +69,7 @@ func rowsCommand(d *deps, o headOptions, c *cobra.Command) *cobra.Command {
 	}
 	c.Flags().Int64VarP(&o.Rows, "rows", "n", 10, "how many rows")
 	c.Flags().StringSliceVar(&o.Columns, "columns", nil, "only these columns, in this order")
+	c.Flags().BoolVar(&o.Fetch, "fetch", false, "get what lies on other instances from there")
 	return c
 }
 

@@ -381,7 +381,7 @@ func batchesOf(ctx context.Context, c *client.Client, ch client.Chunk, f func(ar
 	if err != nil {
 		return err
 	}
-	return withValue(ctx, c, m, func(v any) error {
+	return withValue(ctx, c, m, nil, func(v any) error {
 		t, err := codec.Table(v)
 		if err != nil {
 			return fmt.Errorf("chunk %d: %w", ch.Number, err)

@@ -401,7 +401,7 @@ func parts(g *typed.Global) (*typed.Table, error) {
 	for i, part := range g.Parts {
 		if a, ok := part.(*typed.Absent); ok {
 			return nil, status.Errorf(status.ObjectNotExists, "part %d, %s, lies on instance %d", i, a.ID, a.Instance).
-				WithHint("get the parts one by one, on the instances that have them: `v6d locate` shows which")
+				WithHint("--fetch gets it from there")
 		}
 		p, err := Table(part)
 		if err != nil {
