@@ -75,7 +75,7 @@ func TestJSON(t *testing.T) {
 		"ping":          {"ping"},
 		"doctor":        {"doctor"},
 		"version":       {"version"},
-		"events":        {"events", "--since", "1m", "--timeout", "50ms"},
+		"events":        {"events", "--since", "1m", "--timeout", "500ms"},
 		"context-ls":    {"context", "ls"},
 		"context-show":  {"context", "show", "here"},
 		"config-view":   {"config", "view"},
