@@ -9,7 +9,7 @@ trap 'rm -f "$log"' EXIT
 # of a slow input, go test says that the target failed with nothing but
 # "context deadline exceeded" and no input to show: that is no finding.
 run() {
-	go test -run '^$' -fuzz "^$1\$" -fuzztime "${FUZZTIME:-10s}" "./$2" 2>&1 | tee "$log" && return
+	go test -run '^$' -fuzz "^$1\$" -fuzztime "${FUZZTIME:-10s}" -fuzzminimizetime 100x "./$2" 2>&1 | tee "$log" && return
 	if grep -q 'context deadline exceeded' "$log" && ! grep -q 'Failing input written\|panic:\|_test.go:' "$log"; then
 		echo "fuzz: $1: the time ended in the middle of an input"
 		return
@@ -22,8 +22,8 @@ while IFS=: read -r file name; do
 	run "$name" "$(dirname "$file")"
 	count=$((count + 1))
 done < <(grep -RoHE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sed -E 's/^\.\///; s/func //')
-if [ "$count" -gt 12 ]; then
-	echo "fuzz: $count targets, at most 12 are wanted" >&2
+if [ "$count" -gt 20 ]; then
+	echo "fuzz: $count targets, at most 20 are wanted: CI runs them all" >&2
 	exit 1
 fi
 echo "fuzz: $count targets"

@@ -8,8 +8,8 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 )
 
-// The Arrow library allocates as many fields as a schema says it has, and trusts
-// that number. It is looked at first here. Slots are those of Schema.fbs,
+// The Arrow library allocates as many fields, and entries of metadata, as a schema
+// says it has, and trusts those numbers. They are looked at first here. Slots are those of Schema.fbs,
 // Message.fbs and File.fbs of the Arrow format.
 const (
 	slotMessageHeader = 8
@@ -17,6 +17,10 @@ const (
 	slotSchemaFields  = 6
 	slotFieldDict     = 12
 	slotFieldChildren = 14
+
+	slotSchemaMetadata = 8
+	slotFieldMetadata  = 16
+	slotRootMetadata   = 12 // of a message, and of a footer
 )
 
 // maxFields bounds the fields of a schema, with their children.
@@ -62,7 +66,26 @@ func CheckSchema(b []byte) (dictionaries bool, err error) {
 	}
 	schema := flatbuffers.Table{Bytes: b, Pos: root.Indirect(root.Pos + at)}
 	left := maxFields
+	if err := checkVector(root, slotRootMetadata); err != nil {
+		return false, err
+	}
+	if err := checkVector(schema, slotSchemaMetadata); err != nil {
+		return false, err
+	}
 	return checkFields(schema, slotSchemaFields, &left, 0)
+}
+
+// checkVector checks the length of a list of tables, each of which takes four
+// bytes at least.
+func checkVector(t flatbuffers.Table, slot flatbuffers.VOffsetT) error {
+	at := flatbuffers.UOffsetT(t.Offset(slot))
+	if at == 0 {
+		return nil
+	}
+	if n := t.VectorLen(at); n < 0 || n > len(t.Bytes)/4 {
+		return fmt.Errorf("its schema claims %d entries in %d bytes", n, len(t.Bytes))
+	}
+	return nil
 }
 
 // checkFields walks the fields in a slot of a table.
@@ -78,6 +101,9 @@ func checkFields(t flatbuffers.Table, slot flatbuffers.VOffsetT, left *int, dept
 	start := t.Vector(at)
 	for i := range n {
 		field := flatbuffers.Table{Bytes: t.Bytes, Pos: t.Indirect(start + flatbuffers.UOffsetT(4*i))}
+		if err := checkVector(field, slotFieldMetadata); err != nil {
+			return false, err
+		}
 		found, err := checkFields(field, slotFieldChildren, left, depth+1)
 		if err != nil {
 			return false, err
