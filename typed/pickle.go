@@ -546,7 +546,9 @@ func (p *plainer) arrayOf(dtype, data, shape any, fortran bool) (any, error) {
 		t.DType.Big = false
 	}
 	if fortran && len(t.Shape) > 1 {
-		b = cOrder(b, t.Shape, d.Size)
+		c := make([]byte, len(b))
+		ToC(c, b, t.Shape, d.Size)
+		b = c
 		t.Fortran = true
 	}
 	t.Data = b

@@ -26,6 +26,7 @@ const small = 4096
 type Pool struct {
 	ctx context.Context //nolint:containedctx // Arrow's interface has none; lives as long as one build
 	all context.Context //nolint:containedctx // of requests, which are not cut short
+	end func()          // of all
 	c   *client.Client
 
 	mu   sync.Mutex
@@ -44,7 +45,8 @@ type piece struct {
 
 // NewPool returns an allocator in the daemon's pool. ctx bounds its requests.
 func NewPool(ctx context.Context, c *client.Client) *Pool {
-	return &Pool{ctx: ctx, all: lasting(ctx), c: c, live: map[*byte]*piece{}}
+	all, end := lasting(ctx)
+	return &Pool{ctx: ctx, all: all, end: end, c: c, live: map[*byte]*piece{}}
 }
 
 // patience is how long a request may last after its context has ended.
@@ -52,11 +54,15 @@ const patience = 2 * time.Second
 
 // lasting returns a context for requests that are not cut short when ctx ends: a
 // connection that is cut in the middle of one cannot be used to give back what
-// was made, and the reference daemon does not free it either.
-func lasting(ctx context.Context) context.Context {
+// was made, and the reference daemon does not free it either. end has to be
+// called: ctx may live much longer than the requests.
+func lasting(ctx context.Context) (long context.Context, end func()) {
 	long, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	context.AfterFunc(ctx, func() { time.AfterFunc(patience, cancel) })
-	return long
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(patience, cancel) })
+	return long, func() {
+		stop()
+		cancel()
+	}
 }
 
 // refused is what a Pool panics with.
@@ -136,6 +142,7 @@ func (p *Pool) Free(b []byte) {
 
 // Close gives back all that was not stored.
 func (p *Pool) Close(ctx context.Context) error {
+	defer p.end()
 	p.mu.Lock()
 	live := p.live
 	p.live = map[*byte]*piece{}

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -161,5 +163,45 @@ func TestFailedPut(t *testing.T) {
 	objects, err := c.ListObjects(t.Context(), "*", false, 100)
 	if err != nil || len(objects) != 0 {
 		t.Errorf("left: %v, %v", objects, err)
+	}
+}
+
+// watched counts what waits for the end of a context.
+type watched struct {
+	context.Context
+	done    chan struct{} // its own, so that package context asks AfterFunc
+	waiting atomic.Int64
+}
+
+func (w *watched) Done() <-chan struct{} { return w.done }
+
+func (w *watched) AfterFunc(f func()) (stop func() bool) {
+	w.waiting.Add(1)
+	stopped := context.AfterFunc(w.Context, f)
+	return sync.OnceValue(func() bool {
+		w.waiting.Add(-1)
+		return stopped()
+	})
+}
+
+// TestContextsEnd: what a put does leaves nothing at a context that lives on.
+func TestContextsEnd(t *testing.T) {
+	c := connect(t)
+	ctx := &watched{Context: t.Context(), done: make(chan struct{})}
+	pool := typed.NewPool(ctx, c)
+	tensor, err := typed.NewTensor([]float64{1, 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := typed.PutFrom(ctx, c, nil, pool, []any{tensor, "text"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := pool.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := ctx.waiting.Load(); n != 0 {
+		t.Errorf("%d functions wait for the end of the context", n)
 	}
 }

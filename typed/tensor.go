@@ -188,7 +188,7 @@ func (t *Tensor) At(i int) any {
 	case Float:
 		switch t.DType.Size {
 		case 2:
-			return half(binary.LittleEndian.Uint16(b))
+			return Half(binary.LittleEndian.Uint16(b))
 		case 4:
 			return float64(math.Float32frombits(binary.LittleEndian.Uint32(b)))
 		}
@@ -274,9 +274,9 @@ func nanoseconds(unit string) int64 {
 	return 0
 }
 
-// half decodes IEEE 754 binary16. Arrow's own conversion is wrong for
+// Half decodes IEEE 754 binary16. Arrow's own conversion is wrong for
 // subnormals.
-func half(bits uint16) float64 {
+func Half(bits uint16) float64 {
 	sign := 1.0
 	if bits>>15 != 0 {
 		sign = -1
@@ -346,35 +346,6 @@ func swapped(b []byte, d DType) []byte {
 	if unit > 1 {
 		for i := 0; i+unit <= len(out); i += unit {
 			slices.Reverse(out[i : i+unit])
-		}
-	}
-	return out
-}
-
-// cOrder returns elements that lie in Fortran's order in C's.
-func cOrder(b []byte, shape []int64, size int) []byte {
-	out := make([]byte, len(b))
-	if len(b) == 0 {
-		return out
-	}
-	stride := make([]int64, len(shape)) // of the source, in elements
-	n := int64(1)
-	for i, d := range shape {
-		stride[i] = n
-		n *= d
-	}
-	index := make([]int64, len(shape))
-	from := int64(0)
-	for to := 0; to < len(out); to += size {
-		copy(out[to:to+size], b[from*int64(size):])
-		for i := len(shape) - 1; i >= 0; i-- {
-			index[i]++
-			from += stride[i]
-			if index[i] < shape[i] {
-				break
-			}
-			from -= stride[i] * shape[i]
-			index[i] = 0
 		}
 	}
 	return out

@@ -38,7 +38,9 @@ func (w *Writer) Blob(ctx context.Context, b []byte) (*client.Meta, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	id, fresh, ok, err := w.pool.adopt(lasting(ctx), b)
+	long, end := lasting(ctx)
+	defer end()
+	id, fresh, ok, err := w.pool.adopt(long, b)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +61,8 @@ func (w *Writer) Fill(ctx context.Context, n int, f func(into []byte) error) (*c
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	ctx = lasting(ctx)
+	ctx, end := lasting(ctx)
+	defer end()
 	b, err := w.c.CreateBlob(ctx, n)
 	if err != nil {
 		return nil, err
@@ -113,12 +116,14 @@ func (w *Writer) File(ctx context.Context, m *client.Meta) (client.ID, error) {
 		return h
 	}
 	height(m)
+	long, end := lasting(ctx)
+	defer end()
 	for _, level := range levels {
 		for some := range slices.Chunk(level, batch) {
 			if ctx.Err() != nil {
 				return 0, context.Cause(ctx)
 			}
-			ids, err := w.c.CreateObjects(lasting(ctx), some)
+			ids, err := w.c.CreateObjects(long, some)
 			if err != nil {
 				return 0, err
 			}

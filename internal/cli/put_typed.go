@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -191,7 +190,11 @@ func (o *typeOptions) format(in io.Reader, source string) (f codec.Format, ok bo
 // putTyped stores what input holds, or with --dry-run only decodes it.
 func putTyped(ctx context.Context, c *client.Client, s output.Streams, in io.Reader, f codec.Format, o putOptions, res putResult, progress *output.Progress) (_ putResult, err error) {
 	pool := typed.NewPool(ctx, c)
-	defer func() { err = errors.Join(err, pool.Close(context.WithoutCancel(ctx))) }()
+	defer func() {
+		if failed := pool.Close(context.WithoutCancel(ctx)); err == nil {
+			err = failed
+		}
+	}()
 	decodeTo := pool
 	if (o.Type == "dataframe" || o.DryRun) && f.Name != "arrow" && f.Name != "arrows" {
 		// The columns of all batches are put together in the pool. Arrow data takes

@@ -117,7 +117,7 @@ func (w *writer) cells(a arrow.Array) func(line []byte, row int) []byte {
 		v := x.Float32Values()
 		return func(line []byte, i int) []byte { return appendFloat(line, float64(v[i]), 32) }
 	case *array.Float16:
-		return func(line []byte, i int) []byte { return appendFloat(line, float64(x.Value(i).Float32()), 32) }
+		return func(line []byte, i int) []byte { return appendFloat(line, typed.Half(x.Value(i).Uint16()), 32) }
 	case *array.Boolean:
 		return func(line []byte, i int) []byte { return strconv.AppendBool(line, x.Value(i)) }
 	case *array.LargeString:

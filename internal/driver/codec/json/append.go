@@ -12,6 +12,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/v6d-go/v6d/typed"
 )
 
 // AppendValue appends element i of an array as JSON. Times that RFC 3339 has no
@@ -48,7 +50,7 @@ func AppendValue(b []byte, a arrow.Array, i int) []byte {
 	case *array.Uint64:
 		return strconv.AppendUint(b, x.Value(i), 10)
 	case *array.Float16:
-		return appendFloat(b, float64(ofHalf(x.Value(i).Uint16())), 32)
+		return appendFloat(b, typed.Half(x.Value(i).Uint16()), 32)
 	case *array.Float32:
 		return appendFloat(b, float64(x.Value(i)), 32)
 	case *array.LargeBinary:
@@ -145,21 +147,6 @@ func appendFloat(b []byte, v float64, bits int) []byte {
 		b = append(b, ".0"...)
 	}
 	return b
-}
-
-// ofHalf decodes a float of 16 bits. Arrow's own function has the least ones wrong.
-func ofHalf(h uint16) float32 {
-	fraction := float32(h & 0x3ff)
-	var v float32
-	switch exponent := int(h >> 10 & 0x1f); exponent {
-	case 0:
-		v = fraction * 0x1p-24
-	case 0x1f:
-		v = float32(math.NaN()) // or an infinity, which is written as the same
-	default:
-		v = float32(math.Ldexp(float64(1024+fraction), exponent-25))
-	}
-	return math.Float32frombits(math.Float32bits(v) | uint32(h>>15)<<31)
 }
 
 // appendDecimal appends all digits of a decimal, as a string.

@@ -256,7 +256,7 @@ func TestHalf(t *testing.T) {
 		if h>>10&0x1f == 0x1f {
 			continue
 		}
-		if got := half(float64(ofHalf(uint16(h)))); got != uint16(h) {
+		if got := half(typed.Half(uint16(h))); got != uint16(h) {
 			t.Fatalf("%#x became %#x", h, got)
 		}
 	}

@@ -46,7 +46,7 @@ func Read(r io.Reader, alloc func(n int) []byte) (*typed.Tensor, error) {
 		t.Data = alloc(int(n))[:n]
 	}
 	from := t.Data
-	if turn := h.fortran && moves(h.shape); turn && n > 0 {
+	if turn := h.fortran && !typed.SameOrder(h.shape); turn && n > 0 {
 		from = make([]byte, n)
 	}
 	if have, err := io.ReadFull(r, from); err == io.EOF || err == io.ErrUnexpectedEOF {
@@ -65,7 +65,7 @@ func Read(r io.Reader, alloc func(n int) []byte) (*typed.Tensor, error) {
 		swap(from, unit(d))
 	}
 	if len(from) > 0 && &from[0] != &t.Data[0] {
-		toC(t.Data, from, h.shape, d.Size)
+		typed.ToC(t.Data, from, h.shape, d.Size)
 	}
 	return t, nil
 }

@@ -1,4 +1,4 @@
-package npy
+package typed
 
 import "unsafe"
 
@@ -10,11 +10,11 @@ import "unsafe"
 // tile is the length of a tile's sides, in elements.
 const tile = 32
 
-// moves reports whether the two orders differ.
-func moves(shape []int64) bool { return len(long(shape)) > 1 }
+// SameOrder reports whether elements of a shape lie in Fortran's order as in C's.
+func SameOrder(shape []int64) bool { return len(beyondOne(shape)) < 2 }
 
-// long returns the dimensions that are not 1.
-func long(shape []int64) []int {
+// beyondOne returns the dimensions that are not 1.
+func beyondOne(shape []int64) []int {
 	var dims []int
 	for _, d := range shape {
 		if d != 1 {
@@ -24,10 +24,13 @@ func long(shape []int64) []int {
 	return dims
 }
 
-// toC copies elements of size bytes in Fortran's order into C's. There are some,
-// in more than one dimension.
-func toC(dst, src []byte, shape []int64, size int) {
-	dims := long(shape)
+// ToC copies elements of size bytes that lie in Fortran's order into C's.
+func ToC(dst, src []byte, shape []int64, size int) {
+	dims := beyondOne(shape)
+	if len(src) == 0 || len(dims) < 2 {
+		copy(dst, src)
+		return
+	}
 	switch size {
 	case 1:
 		planes(dims, transpose(dst, src))
