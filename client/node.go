@@ -180,7 +180,7 @@ type BlobRow struct {
 	PID     int       `json:"pid"`     // of the creator; 0 for remote ones
 	UID     int       `json:"uid"`
 	Created time.Time `json:"created"`
-	Where   string    `json:"where"` // pool, generation, disk or arena
+	Where   string    `json:"where"` // pool, generation, disk, arena or cache
 	Chunk   bool      `json:"chunk"` // belongs to a stream
 	Owners  []ID      `json:"owners"`
 }

@@ -3,6 +3,7 @@ package typed
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/v6d-go/v6d/client"
 	"github.com/v6d-go/v6d/internal/status"
@@ -40,22 +41,18 @@ type blobAt struct {
 	id       client.ID
 }
 
-// Peers connects to another instance, for members that lie there. Who made the
-// function closes the clients.
-type Peers func(ctx context.Context, instance client.InstanceID) (*client.Client, error)
-
 // maxDepth bounds how deep objects may be nested.
 const maxDepth = 200
 
 // Get returns an object with its value, over the memory of its blobs where the
 // client is local, and a copy of it where it is not. Members on other instances
-// are [*Absent].
-func Get(ctx context.Context, c *client.Client, id client.ID) (*Object, error) {
-	return GetWith(ctx, c, nil, id)
+// are [*Absent], unless [client.Fetch] brings them.
+func Get(ctx context.Context, c *client.Client, id client.ID, options ...client.GetOption) (*Object, error) {
+	return GetWith(ctx, c, nil, id, options...)
 }
 
 // GetWith is Get with a registry, nil for the default one.
-func GetWith(ctx context.Context, c *client.Client, reg *Registry, id client.ID) (*Object, error) {
+func GetWith(ctx context.Context, c *client.Client, reg *Registry, id client.ID, options ...client.GetOption) (*Object, error) {
 	if id.IsBlob() {
 		b, err := c.GetBlob(ctx, id)
 		if err != nil {
@@ -67,35 +64,24 @@ func GetWith(ctx context.Context, c *client.Client, reg *Registry, id client.ID)
 	if err != nil {
 		return nil, err
 	}
-	return Load(ctx, c, reg, m)
+	return Load(ctx, c, reg, m, options...)
 }
 
-// Load resolves an object of which the metadata is known already.
-func Load(ctx context.Context, c *client.Client, reg *Registry, m *client.Meta) (*Object, error) {
-	return Fetch(ctx, c, reg, m, nil)
-}
-
-// Fetch is Load that gets members on other instances from there, a copy over the
-// network, by way of peers; without peers they are [*Absent].
-func Fetch(ctx context.Context, c *client.Client, reg *Registry, m *client.Meta, peers Peers) (o *Object, err error) {
+// Load resolves an object of which the metadata is known already. A member of an
+// object can be loaded by itself: only its blobs are got.
+func Load(ctx context.Context, c *client.Client, reg *Registry, m *client.Meta, options ...client.GetOption) (o *Object, err error) {
 	if reg == nil {
 		reg = Default
 	}
-	r := &Reader{reg: reg, blobs: map[blobAt]*client.Blob{}, here: c.Info().InstanceID, far: peers != nil}
+	r := &Reader{reg: reg, blobs: map[blobAt]*client.Blob{}, here: c.Info().InstanceID, far: slices.Contains(options, client.Fetch)}
 	o = &Object{Meta: m}
 	for instance, ids := range r.wanted(m) {
-		from := c
-		if instance != r.here {
-			if from, err = peers(ctx, instance); err != nil {
-				return nil, errors.Join(err, o.Release(context.WithoutCancel(ctx)))
-			}
-		}
-		blobs, err := from.GetBlobs(ctx, ids)
+		blobs, err := r.get(ctx, c, instance, ids)
 		if err != nil {
 			return nil, errors.Join(err, o.Release(context.WithoutCancel(ctx)))
 		}
-		for _, b := range blobs {
-			r.blobs[blobAt{instance, b.ID()}] = b
+		for i, b := range blobs {
+			r.blobs[blobAt{instance, ids[i]}] = b
 		}
 		o.held = append(o.held, blobs...)
 	}
@@ -103,6 +89,22 @@ func Fetch(ctx context.Context, c *client.Client, reg *Registry, m *client.Meta,
 		return nil, errors.Join(err, o.Release(context.WithoutCancel(ctx)))
 	}
 	return o, nil
+}
+
+// get gets blobs from where they lie.
+func (r *Reader) get(ctx context.Context, c *client.Client, instance client.InstanceID, ids []client.ID) ([]*client.Blob, error) {
+	switch {
+	case instance == r.here:
+		return c.GetBlobs(ctx, ids)
+	case c.Info().Local && c.Info().Extended:
+		return c.FetchBlobs(ctx, instance, ids)
+	}
+	peer, err := c.DialInstance(ctx, instance)
+	if err != nil {
+		return nil, err
+	}
+	blobs, err := peer.GetBlobs(ctx, ids) // copies
+	return blobs, errors.Join(err, peer.Close())
 }
 
 // wanted lists the blobs that are to be got, by instance, of those types that use

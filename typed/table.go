@@ -405,7 +405,7 @@ func resolveTable(r *Reader, m *client.Meta) (any, error) {
 			t.Batches = append(t.Batches, b)
 		case *Absent:
 			return nil, status.Errorf(status.ObjectNotExists, "part %d of table %s, %s, lies on instance %d", i, m.ID, b.ID, b.Instance).
-				WithHint("--fetch gets it from there; in Go: typed.Fetch")
+				WithHint("--fetch gets it from there; in Go: client.Fetch")
 		default:
 			return nil, damaged(m, "part %d is a %s", i, member.Typename)
 		}

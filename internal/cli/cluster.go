@@ -17,8 +17,6 @@ import (
 	"github.com/v6d-go/v6d/client"
 	"github.com/v6d-go/v6d/internal/output"
 	"github.com/v6d-go/v6d/internal/server"
-	"github.com/v6d-go/v6d/internal/status"
-	"github.com/v6d-go/v6d/typed"
 )
 
 func newCluster(d *deps) *cobra.Command {
@@ -317,38 +315,4 @@ func (d *deps) elsewhere(ctx context.Context, c *client.Client, id client.ID) st
 		return ""
 	}
 	return fmt.Sprintf("instance %d (%s)", maker, in.RPCEndpoint)
-}
-
-// peers returns what connects to other instances over their remote addresses,
-// nil unless it is wanted, and what closes the connections.
-func (d *deps) peers(c *client.Client, wanted bool) (peers typed.Peers, done func()) {
-	if !wanted {
-		return nil, func() {}
-	}
-	open := map[client.InstanceID]*client.Client{}
-	peers = func(ctx context.Context, instance client.InstanceID) (*client.Client, error) {
-		if open[instance] != nil {
-			return open[instance], nil
-		}
-		all, err := c.Cluster(ctx)
-		if err != nil {
-			return nil, err
-		}
-		at, ok := all[location(uint64(instance))]
-		if !ok {
-			return nil, status.Errorf(status.ObjectNotExists, "instance %d is not in the cluster any more", instance).
-				WithHint("`v6d cluster ls` shows who is")
-		}
-		peer, err := d.dialPeer(ctx, at.RPCEndpoint)
-		if err != nil {
-			return nil, fmt.Errorf("fetch from instance %d: %w", instance, err)
-		}
-		open[instance] = peer
-		return peer, nil
-	}
-	return peers, func() {
-		for _, peer := range open {
-			_ = peer.Close() // everything was read
-		}
-	}
 }

@@ -3,8 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -96,13 +94,6 @@ func (d *deps) runGet(ctx context.Context, c *client.Client, arg string, o getOp
 			return err
 		}
 	}
-	peers, done := d.peers(c, o.Fetch)
-	defer done()
-	if m != nil && !m.Global && m.InstanceID != c.Info().InstanceID && peers != nil {
-		if c, err = peers(ctx, m.InstanceID); err != nil { // all of it is there
-			return err
-		}
-	}
 	if !o.isRaw(m) {
 		if o.Range != "" || o.Verify {
 			return usage("--range and --verify write bytes, --format and --columns values: %s is a %s", id, typenameOf(m))
@@ -111,35 +102,45 @@ func (d *deps) runGet(ctx context.Context, c *client.Client, arg string, o getOp
 			m = client.BlobMember(id)
 			m.InstanceID = c.Info().InstanceID
 		}
-		return getTyped(ctx, c, s, m, o, peers)
+		return getTyped(ctx, c, s, m, o)
 	}
 	toStdout := o.File == "" || o.File == "-"
 	if toStdout && output.IsTerminal(s.Out) && !o.Force {
 		return usage("binary data would be written to the terminal").WithHint("redirect it, name a file, or use --force")
 	}
-	data, err := bytesOf(ctx, c, id, m)
+	data, err := contentOf(ctx, c, id, m, o.Fetch)
 	if err != nil {
 		return err
 	}
-	if o.Verify {
-		if err := verify(m, data); err != nil {
+	defer data.close()
+	first, last, err := cutRange(data.size, o.Range)
+	if err != nil {
+		return err
+	}
+	whole := first == 0 && last == data.size
+	if o.Verify && (data.mapped || !whole) {
+		if err := data.verify(m, 0, data.size, io.Discard); err != nil {
 			return err
 		}
 	}
-	if data, err = cutRange(data, o.Range); err != nil {
-		return err
-	}
 	// On a terminal the bar and the data would mix.
-	progress := output.NewProgress(s.Err, arg, int64(len(data)), o.Progress, o.NoProgress || toStdout && output.IsTerminal(s.Out))
+	progress := output.NewProgress(s.Err, arg, last-first, o.Progress, o.NoProgress || toStdout && output.IsTerminal(s.Out))
 	defer progress.Done()
+	write := func(w io.Writer) error {
+		w = &counted{ctx, w, progress}
+		if o.Verify && !data.mapped && whole {
+			return data.verify(m, first, last, w)
+		}
+		return data.copy(w, first, last)
+	}
 	if toStdout {
-		return writeAll(ctx, s.Out, data, progress)
+		return write(s.Out)
 	}
 	path := o.File
 	if st, err := os.Stat(path); err == nil && st.IsDir() {
 		path = filepath.Join(path, fileName(m, id))
 	}
-	return writeFile(ctx, path, data, progress)
+	return writeFileBy(path, write)
 }
 
 func typenameOf(m *client.Meta) string {
@@ -162,63 +163,35 @@ func fileName(m *client.Meta, id client.ID) string {
 	return id.String()
 }
 
-// bytesOf returns the bytes of an object that put stored as bytes, or of a blob,
-// whose metadata is nil.
-func bytesOf(ctx context.Context, c *client.Client, id client.ID, m *client.Meta) ([]byte, error) {
-	if m != nil {
-		buffer := m.Member("buffer_")
-		if buffer == nil || !buffer.IsBlob() {
-			return nil, status.Errorf(status.MetaTreeTypeInvalid, "object %s has no blob of bytes", id)
-		}
-		id = buffer.ID
-	}
-	b, err := c.GetBlob(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
-}
-
 // errIntegrity is an error with exit code 10.
 func errIntegrity(format string, args ...any) error {
 	return status.Errorf(status.MetaTreeTypeInvalid, format, args...)
 }
 
-// verify compares bytes with the checksum in the metadata.
-func verify(m *client.Meta, data []byte) error {
-	if m == nil || m.Raw(crcField) == nil {
-		return usage("there is no checksum to compare with").WithHint("objects that `v6d put` stored have one")
-	}
-	want, ok := m.Int(crcField)
-	if got := crc32.Checksum(data, castagnoli); !ok || int64(got) != want {
-		return errIntegrity("the bytes of %s are not those that were put: CRC-32C %08x, want %08x", m.ID, got, want)
-	}
-	return nil
-}
-
-// cutRange returns the part of b that a range such as 10-19, 10- or -10 means.
-func cutRange(b []byte, text string) ([]byte, error) {
+// cutRange returns which of size bytes a range such as 10-19, 10- or -10 means:
+// those from first on, before last.
+func cutRange(size int64, text string) (first, last int64, err error) {
 	if text == "" {
-		return b, nil
+		return 0, size, nil
 	}
-	first, last, ok := strings.Cut(text, "-")
-	lo, err1 := strconv.Atoi(orZero(first))
-	hi, err2 := strconv.Atoi(orZero(last))
-	if !ok || err1 != nil || err2 != nil || first == "" && last == "" {
-		return nil, usage("--range %q: want FIRST-LAST, FIRST- or -COUNT", text)
+	from, to, ok := strings.Cut(text, "-")
+	lo, err1 := strconv.ParseInt(orZero(from), 10, 64)
+	hi, err2 := strconv.ParseInt(orZero(to), 10, 64)
+	if !ok || err1 != nil || err2 != nil || from == "" && to == "" {
+		return 0, 0, usage("--range %q: want FIRST-LAST, FIRST- or -COUNT", text)
 	}
 	switch {
-	case first == "":
-		lo, hi = max(0, len(b)-hi), len(b)
-	case last == "":
-		hi = len(b)
+	case from == "":
+		lo, hi = max(0, size-hi), size
+	case to == "":
+		hi = size
 	default:
-		hi = min(hi+1, len(b))
+		hi = min(hi, size-1) + 1
 	}
-	if lo > len(b) || lo > hi {
-		return nil, usage("--range %s lies outside of the %d bytes", text, len(b))
+	if lo > size || lo > hi {
+		return 0, 0, usage("--range %s lies outside of the %d bytes", text, size)
 	}
-	return b[lo:hi], nil
+	return lo, hi, nil
 }
 
 func orZero(s string) string {
@@ -226,28 +199,6 @@ func orZero(s string) string {
 		return "0"
 	}
 	return s
-}
-
-// writeAll writes in pieces, so that a signal is noticed.
-func writeAll(ctx context.Context, w io.Writer, b []byte, progress *output.Progress) error {
-	const piece = 1 << 20
-	for len(b) > 0 {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		n, err := w.Write(b[:min(piece, len(b))])
-		if err != nil {
-			return fmt.Errorf("write the data: %w", err)
-		}
-		progress.Add(n)
-		b = b[n:]
-	}
-	return nil
-}
-
-// writeFile writes bytes to a file as writeFileBy does.
-func writeFile(ctx context.Context, path string, b []byte, progress *output.Progress) error {
-	return writeFileBy(path, func(w io.Writer) error { return writeAll(ctx, w, b, progress) })
 }
 
 // writeFileBy writes a file that appears only when it is complete. Devices and

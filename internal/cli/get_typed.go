@@ -69,8 +69,8 @@ func defaultFormat(v any) string {
 }
 
 // getTyped writes the value of an object.
-func getTyped(ctx context.Context, c *client.Client, s output.Streams, m *client.Meta, o getOptions, peers typed.Peers) error {
-	return withValue(ctx, c, m, peers, func(v any) error {
+func getTyped(ctx context.Context, c *client.Client, s output.Streams, m *client.Meta, o getOptions) error {
+	return withValue(ctx, c, m, o.Fetch, func(v any) error {
 		v, err := selected(v, o.Columns)
 		if err != nil {
 			return err
@@ -130,9 +130,13 @@ func (w *stoppable) Write(b []byte) (int, error) {
 }
 
 // withValue calls f with the value of an object, of which arrays are not
-// checked yet: the object may be anybody's.
-func withValue(ctx context.Context, c *client.Client, m *client.Meta, peers typed.Peers, f func(v any) error) error {
-	o, err := typed.Fetch(ctx, c, nil, m, peers)
+// checked yet: the object may be anybody's. With fetch it may lie anywhere.
+func withValue(ctx context.Context, c *client.Client, m *client.Meta, fetch bool, f func(v any) error) error {
+	var options []client.GetOption
+	if fetch {
+		options = append(options, client.Fetch)
+	}
+	o, err := typed.Load(ctx, c, nil, m, options...)
 	if err != nil {
 		return err
 	}

@@ -56,9 +56,7 @@ func rowsCommand(d *deps, o headOptions, c *cobra.Command) *cobra.Command {
 			return usage("-n %d: want a number of rows", o.Rows)
 		}
 		return d.withObject(c.Context(), args[0], func(ctx context.Context, c *client.Client, m *client.Meta) error {
-			peers, done := d.peers(c, o.Fetch)
-			defer done()
-			return withValue(ctx, c, m, peers, func(v any) error {
+			return withValue(ctx, c, m, o.Fetch, func(v any) error {
 				v, total, err := o.rows(v)
 				if err != nil {
 					return err

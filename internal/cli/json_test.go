@@ -61,6 +61,7 @@ func TestJSON(t *testing.T) {
 		"ls":            {"ls"},
 		"ls-blobs":      {"ls", "--blobs"},
 		"locate":        {"locate", "a"},
+		"migrate":       {"migrate", "a"},
 		"meta":          {"meta", "a"},
 		"tree":          {"tree", "a"},
 		"describe":      {"describe", "a"},

@@ -210,7 +210,7 @@ v6d never phones home.`,
 	)
 	for _, c := range []*cobra.Command{
 		newServe(d), newVineyardd(d), newStatus(d), newPing(d), newCluster(d), newDf(d), newDu(d), newTop(d), newDoctor(d),
-		newPut(d), newGet(d), newHead(d), newTail(d), newLocate(d), newLs(d), newMeta(d), newTree(d), newDescribe(d), newRm(d), newName(d), newStream(d), newLabel(d), newPersist(d), newGlobal(d),
+		newPut(d), newGet(d), newHead(d), newTail(d), newLocate(d), newMigrate(d), newLs(d), newMeta(d), newTree(d), newDescribe(d), newRm(d), newName(d), newStream(d), newLabel(d), newPersist(d), newGlobal(d),
 		newExists(d), newWait(d), newWatch(d), newEvents(d), newLock(d),
 		newContext(d), newConfig(d), newVersion(d), newMan(d), newCompletion(),
 	} {

@@ -92,6 +92,7 @@ func addServeFlags(f *pflag.FlagSet) {
 	f.String("log-format", def.LogFormat, "text or json")
 	f.String("htpasswd", "", "password file; clients must then give user and password")
 	f.Bool("compression", def.Compression, "offer zstd to remote clients")
+	f.Bool("peer-ipc", def.PeerIPC, "copy from daemons of this host through their sockets instead of TCP")
 	f.Int("stream-threshold", def.StreamThreshold, "percent of the pool above which stream writers wait")
 	f.String("deployment", def.Deployment, "what clients are told of the deployment: local or distributed")
 	f.String("rpc-advertise", "", "HOST:PORT by which other hosts reach --rpc-listen")

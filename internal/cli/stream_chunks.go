@@ -336,7 +336,7 @@ func (s byteSink) add(ctx context.Context, ch client.Chunk) error {
 		return status.Errorf(status.ObjectTypeError, "chunk %d is the object %s, not bytes", ch.Number, ch.ID).
 			WithHint("`v6d tree " + ch.ID.String() + "` shows what is in it")
 	}
-	return writeAll(ctx, s.out, ch.Bytes, nil)
+	return writeAll(&counted{ctx, s.out, nil}, ch.Bytes)
 }
 
 func (byteSink) end() error { return nil }
@@ -381,7 +381,7 @@ func batchesOf(ctx context.Context, c *client.Client, ch client.Chunk, f func(ar
 	if err != nil {
 		return err
 	}
-	return withValue(ctx, c, m, nil, func(v any) error {
+	return withValue(ctx, c, m, false, func(v any) error {
 		t, err := codec.Table(v)
 		if err != nil {
 			return fmt.Errorf("chunk %d: %w", ch.Number, err)

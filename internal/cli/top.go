@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -107,6 +108,10 @@ func (t *topPicture) write(w io.Writer, lines int) error {
 		config.FormatSize(l.Usage), config.FormatSize(l.Limit), l.Blobs, t.Status.Objects)
 	fmt.Fprintf(&b, "held  %s deleted but held, %s unsealed, %s real memory\n", config.FormatSize(l.Deferred), config.FormatSize(l.Unsealed), config.FormatSize(l.Reserved))
 	fmt.Fprintf(&b, "load  %.0f requests/s, %d connections, %d sessions\n", t.Rate, len(t.Status.Connections), len(t.Status.Sessions))
+	for _, t := range t.Status.Transfers {
+		fmt.Fprintf(&b, "moves %s of %s from %s by %s, object %s (%s)\n", config.FormatSize(t.Bytes), config.FormatSize(t.Total),
+			location(uint64(t.Instance)), cmp.Or(string(t.Way), "connecting"), t.Object, t.Kind)
+	}
 	b.WriteString("\nSIZE      BLOBS  TYPE\n")
 	for i, g := range t.Groups {
 		if i < lines || g.Key == "total" {

@@ -43,6 +43,7 @@ type Serve struct {
 	LogFormat       string `mapstructure:"log-format"`       // text or json
 	HTPasswd        string `mapstructure:"htpasswd"`         // password file; empty: no authentication
 	Compression     bool   `mapstructure:"compression"`      // offer zstd to remote clients
+	PeerIPC         bool   `mapstructure:"peer-ipc"`         // pull from daemons on this host through their sockets
 	StreamThreshold int    `mapstructure:"stream-threshold"` // percent of the pool above which stream writers wait
 	Deployment      string `mapstructure:"deployment"`       // what clients are told: local or distributed
 
@@ -63,13 +64,16 @@ type Serve struct {
 	// Heartbeat is the time between heartbeats, 10 s: that of every other instance
 	// of the cluster. No flag has it; tests do.
 	Heartbeat time.Duration `mapstructure:"-"`
+	// PeerPatience is how long a transfer waits for a peer that is silent, 20 s. No
+	// flag has it; tests do.
+	PeerPatience time.Duration `mapstructure:"-"`
 }
 
 // Default returns the configuration of `v6d serve` without arguments.
 func Default() Serve {
 	return Serve{
 		SocketMode: "0660", RPCListen: DefaultRPC, HTTPListen: "off", Memory: "auto", Huge: "auto", Meta: "local",
-		LogLevel: "info", LogFormat: "text", Compression: true, StreamThreshold: 80, Deployment: "local",
+		LogLevel: "info", LogFormat: "text", Compression: true, PeerIPC: true, StreamThreshold: 80, Deployment: "local",
 		MetaTimeout: time.Minute, EtcdEndpoints: "http://127.0.0.1:2379", EtcdPrefix: "vineyard",
 		EmbedName: "v6d", EmbedClient: "http://127.0.0.1:2379",
 	}

@@ -19,6 +19,7 @@ const (
 	Named     EventKind = "named"
 	Unnamed   EventKind = "unnamed"
 	Deleted   EventKind = "deleted"
+	Migrated  EventKind = "migrated" // a copy of an object of another instance has come here
 )
 
 // Event is one change of the tree. Seq numbers are consecutive in one life of

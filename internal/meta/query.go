@@ -482,22 +482,3 @@ func matchSet(pattern, s string) (rest string, ok, valid bool) {
 	}
 	return pattern[i+1:], s != "" && found != negate, true
 }
-
-// CheckMigratable tells whether an object may be brought to an instance.
-func (t *Tree) CheckMigratable(id object.ID) error {
-	if id.IsBlob() {
-		return status.Errorf(status.Invalid, "blobs cannot be directly migrated")
-	}
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	e := t.objects[id]
-	switch {
-	case e == nil:
-		return status.Errorf(status.MetaTreeSubtreeNotExists, "no object %s", id)
-	case e.global:
-		return status.Errorf(status.Invalid, "global objects cannot be directly migrated")
-	case e.instance != t.opts.Instance:
-		return status.Errorf(status.Invalid, "instance %d of object %s is not in the cluster", e.instance, id)
-	}
-	return nil
-}

@@ -68,6 +68,7 @@ type Tree struct {
 	publishing map[object.ID]int                // objects that are on their way to the cluster; guarded by mu
 	pending    map[object.ID]*entry             // new ones among them; guarded by mu
 	sigOwners  map[object.Signature][]object.ID // global objects that refer to a signature; guarded by mu
+	copies     map[object.ID]object.ID          // objects here by what they are migrated copies of; guarded by mu
 	former     []object.InstanceID              // numbers that this instance had while clients connected; guarded by mu
 	quiet      bool                             // nobody is told of changes; guarded by mu
 	journal    *journal.Journal                 // guarded by mu, as all below; nil while recovering
@@ -107,6 +108,7 @@ type entry struct {
 	copied    bool           // a shallow copy: its signature means its source
 	foreign   bool           // it came from another instance
 	uncertain bool           // it may be visible to the cluster, though transient here
+	origin    object.ID      // what it is a migrated copy of, as long as that is remembered
 	name      string         // __name: the last name, escaped as 0.24 shows it
 	labels    wirejson.Value // __labels: a JSON string that holds an object
 }
@@ -127,6 +129,7 @@ func New(o Options) *Tree {
 	t := &Tree{
 		opts: o, now: time.Now,
 		publishing: map[object.ID]int{}, pending: map[object.ID]*entry{}, sigOwners: map[object.Signature][]object.ID{},
+		copies:  map[object.ID]object.ID{},
 		objects: map[object.ID]*entry{}, types: map[string]*typeIndex{}, names: map[string]object.ID{},
 		sigs: map[object.Signature]map[object.InstanceID]object.ID{}, owners: map[object.ID][]object.ID{},
 		waiters: map[*waiter]struct{}{}, events: newFeed(),
@@ -226,6 +229,9 @@ func (t *Tree) put(e *entry) {
 // evict unfiles an entry. Called with mu held.
 func (t *Tree) evict(e *entry) {
 	delete(t.objects, e.id)
+	if t.copies[e.origin] == e.id {
+		delete(t.copies, e.origin)
+	}
 	t.all.remove(e.id, t.isLive)
 	e.typ.ids.remove(e.id, func(id object.ID) bool { o := t.objects[id]; return o != nil && o.typ == e.typ })
 	if e.typ.ids.live == 0 {

@@ -118,6 +118,40 @@ type (
 	NodeStatusReply struct {
 		Status wirejson.Value `wire:"status"` // see docs/json-output.md
 	}
+	PeerReply struct {
+		Nonce  string `wire:"nonce"`  // the same over IPC and TCP, and nobody else's: see package migrate
+		Socket string `wire:"socket"` // the session's, on its host
+	}
+	BlobSizesReply struct {
+		Sizes []uint64 `wire:"sizes"` // of the sealed blobs, in the order asked
+	}
+	ReadRangesRequest struct {
+		IDs      []object.ID `wire:"ids"` // of sealed blobs, each at most once
+		Offsets  []uint64    `wire:"offsets"`
+		Lengths  []uint64    `wire:"lengths"`
+		Compress bool        `wire:"compress,optional"`
+		Sums     bool        `wire:"sums,optional"` // CRC-32C of each range as well
+	}
+	ReadRangesReply struct {
+		Compress bool     `wire:"compress"` // the bytes follow in the form of get_remote_buffers
+		Sums     []uint64 `wire:"sums"`     // empty unless asked for
+	}
+	MigrateToRequest struct {
+		ObjectID object.ID `wire:"object_id"`
+		Parallel uint64    `wire:"parallel,optional"` // connections; 0 for the daemon's choice
+		Limit    uint64    `wire:"limit,optional"`    // bytes a second; 0 for none
+		Compress string    `wire:"compress,optional"` // auto, on or off; empty for auto
+		Verify   bool      `wire:"verify,optional"`   // compare checksums
+		Names    bool      `wire:"names,optional"`    // the copy takes the names of the original over
+	}
+	MigrateToReply struct {
+		ObjectID object.ID      `wire:"object_id"` // of the copy; the same when the object was here
+		Transfer wirejson.Value `wire:"transfer"`  // see docs/json-output.md
+	}
+	FetchRequest struct {
+		Instance object.InstanceID `wire:"instance"`
+		IDs      []object.ID       `wire:"ids"`
+	}
 )
 
 var (
@@ -130,6 +164,12 @@ var (
 	EndStream    = Define[EndStreamRequest, None]("v6d_stop_stream_request", "v6d_stop_stream_reply", "end a stream, in failure with a reason")
 	ForgetReader = Define[ForgetReaderRequest, None]("v6d_forget_reader_request", "v6d_forget_reader_reply", "remove a reader of a shared stream")
 	Streams      = Define[None, StreamsReply]("v6d_streams_request", "v6d_streams_reply", "the streams of this session")
+
+	Peer       = Define[None, PeerReply]("v6d_peer_request", "v6d_peer_reply", "tell daemons of one host from others")
+	BlobSizes  = Define[IDListRequest, BlobSizesReply]("v6d_blob_sizes_request", "v6d_blob_sizes_reply", "sizes of sealed blobs")
+	ReadRanges = Define[ReadRangesRequest, ReadRangesReply]("v6d_read_ranges_request", "v6d_read_ranges_reply", "read parts of blobs; their bytes follow the reply")
+	MigrateTo  = Define[MigrateToRequest, MigrateToReply]("v6d_migrate_request", "v6d_migrate_reply", "bring an object to this instance, and tell how")
+	FetchBlobs = Define[FetchRequest, GetBuffersReply]("v6d_fetch_request", "v6d_fetch_reply", "get blobs of another instance, through a cache here")
 
 	NodeStatus = Define[None, NodeStatusReply]("v6d_status_request", "v6d_status_reply", "pool, ledger, journal and connections of this node")
 )

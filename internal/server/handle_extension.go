@@ -13,6 +13,7 @@ import (
 	"github.com/v6d-go/v6d/internal/config"
 	"github.com/v6d-go/v6d/internal/journal"
 	"github.com/v6d-go/v6d/internal/meta"
+	"github.com/v6d-go/v6d/internal/migrate"
 	"github.com/v6d-go/v6d/internal/object"
 	"github.com/v6d-go/v6d/internal/protocol"
 	"github.com/v6d-go/v6d/internal/status"
@@ -172,22 +173,24 @@ func pageBlobs(c *conn, after object.ID, limit int, r *protocol.PageReply) error
 // Status is what `v6d status` shows of a daemon; docs/json-output.md describes
 // it.
 type Status struct {
-	Version     string          `json:"version"`
-	Protocol    string          `json:"protocol"`
-	PID         int             `json:"pid"`
-	StartedAt   time.Time       `json:"started_at"`
-	HostID      string          `json:"host_id"`
-	Metadata    string          `json:"metadata"`
-	Start       Report          `json:"start"`
-	Ledger      store.Account   `json:"ledger"`
-	Journal     journal.Stats   `json:"journal"`
-	Requests    uint64          `json:"requests"`
-	Objects     int             `json:"objects"`
-	Sessions    []SessionStatus `json:"sessions"`
-	Connections []ConnStatus    `json:"connections"`
-	Streams     []stream.Info   `json:"streams"`
-	Damage      string          `json:"damage,omitempty"` // a truncated pool file
-	Cluster     ClusterStatus   `json:"cluster"`
+	Version     string           `json:"version"`
+	Protocol    string           `json:"protocol"`
+	PID         int              `json:"pid"`
+	StartedAt   time.Time        `json:"started_at"`
+	HostID      string           `json:"host_id"`
+	Metadata    string           `json:"metadata"`
+	Start       Report           `json:"start"`
+	Ledger      store.Account    `json:"ledger"`
+	Journal     journal.Stats    `json:"journal"`
+	Requests    uint64           `json:"requests"`
+	Objects     int              `json:"objects"`
+	Sessions    []SessionStatus  `json:"sessions"`
+	Connections []ConnStatus     `json:"connections"`
+	Streams     []stream.Info    `json:"streams"`
+	Transfers   []migrate.Status `json:"transfers"`        // from other instances, under way
+	Moved       migrate.Counters `json:"moved"`            // by transfers since the start
+	Damage      string           `json:"damage,omitempty"` // a truncated pool file
+	Cluster     ClusterStatus    `json:"cluster"`
 }
 
 // ClusterStatus tells where metadata lie and how far this node follows them.
@@ -252,6 +255,7 @@ func (s *Server) status(of *session) Status {
 		Journal: s.journal.Stats(), Requests: s.requests.Load(), Streams: of.streams.List(),
 	}
 	st.Cluster = s.clusterStatus()
+	st.Transfers, st.Moved = s.mover.Running(), s.mover.Counters()
 	if err := s.store.CheckFiles(); err != nil {
 		st.Damage = err.Error()
 	}

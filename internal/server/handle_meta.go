@@ -25,7 +25,6 @@ func init() {
 	handle(protocol.ShallowCopy, shallowCopy)
 	handle(protocol.Clear, clearAll)
 	handle(protocol.MemoryTrim, memoryTrim)
-	handle(protocol.MigrateObject, migrateObject)
 	handle(protocol.PutName, putName)
 	handle(protocol.GetName, getName)
 	handle(protocol.ListName, listName)
@@ -174,15 +173,6 @@ func clearAll(ctx context.Context, c *conn, _ *protocol.None, _ *protocol.None) 
 func memoryTrim(_ context.Context, c *conn, _ *protocol.None, _ *protocol.TrimReply) error {
 	_, err := c.srv.store.Trim()
 	return err
-}
-
-// migrateObject answers as a daemon without peers: every object is here.
-func migrateObject(ctx context.Context, c *conn, q *protocol.ObjectIDRequest, r *protocol.MigrateReply) error {
-	if err := c.ss.tree.Sync(ctx); err != nil {
-		return err
-	}
-	r.ObjectID = q.ObjectID
-	return c.ss.tree.CheckMigratable(q.ObjectID)
 }
 
 func putName(ctx context.Context, c *conn, q *protocol.PutNameRequest, _ *protocol.None) error {

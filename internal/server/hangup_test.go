@@ -93,7 +93,7 @@ func (s *samples) value(m *protocol.Info, f protocol.FieldDoc) string {
 		switch m.Request {
 		case protocol.CreateStream.Request:
 			return strconv.Itoa(1000 + s.n)
-		case protocol.Persist.Request, protocol.IfPersist.Request, protocol.ShallowCopy.Request, protocol.MigrateObject.Request,
+		case protocol.Persist.Request, protocol.IfPersist.Request, protocol.ShallowCopy.Request, protocol.MigrateObject.Request, protocol.MigrateTo.Request,
 			protocol.Label.Request, protocol.PutName.Request:
 			return strconv.FormatUint(s.object, 10)
 		}
@@ -125,7 +125,24 @@ func (s *samples) value(m *protocol.Info, f protocol.FieldDoc) string {
 	case "sizes":
 		return "[100,200]"
 	case "offsets":
+		if m.Request == protocol.ReadRanges.Request {
+			return "[100]"
+		}
 		return "[0,512]"
+	case "lengths":
+		return "[200]"
+	case "compress":
+		if f.Type == "string" {
+			return `"auto"`
+		}
+	case "parallel":
+		return "2"
+	case "ids":
+		if m.Request == protocol.FetchBlobs.Request {
+			return "[]"
+		}
+	case "instance":
+		return "0"
 	}
 	switch {
 	case f.Type == "u64" && strings.Contains(f.Key, "id"), f.Key == "chunk":
@@ -169,7 +186,8 @@ func mustJSON(v any) string {
 // frame and nothing more.
 func answersOnce(m *protocol.Info) bool {
 	switch m.Request {
-	case protocol.Exit.Request, protocol.CreateRemote.Request, protocol.CreateRemotes.Request, protocol.GetRemote.Request:
+	case protocol.Exit.Request, protocol.CreateRemote.Request, protocol.CreateRemotes.Request, protocol.GetRemote.Request,
+		protocol.ReadRanges.Request:
 		return false
 	}
 	return true

@@ -90,6 +90,13 @@ var (
 	descOrphans     = desc("orphaned_blobs_total", "Unsealed blobs of clients that died.")
 	descOrphansB    = desc("orphaned_bytes_total", "Their bytes.")
 	descOOM         = desc("out_of_memory_total", "Requests refused for want of memory.")
+	descCached      = desc("pool_cached_bytes", "Part of the usage that is copies of other instances' blobs; they go first.")
+	descEvicted     = desc("evicted_bytes_total", "Bytes of such copies that went for want of memory, or by memory_trim.")
+	descMoving      = desc("transfers", "Transfers from other instances under way.")
+	descMoved       = desc("transfers_total", "Transfers from other instances that ended.", "result")
+	descReceived    = desc("received_bytes_total", "Bytes that transfers brought, by way: ipc is from a daemon on this host.", "way")
+	descSent        = desc("sent_bytes_total", "Bytes sent to daemons, and others, that read ranges over TCP.")
+	descReconnect   = desc("transfer_reconnections_total", "Connections that transfers lost, and went on over another one.")
 	descConnections = desc("connections", "Open connections.", "session", "transport")
 	descParked      = desc("parked_requests", "Requests that wait for other clients.", "session")
 	descRequests    = desc("request_duration_seconds", "Time to answer, by kind of request.", "request")
@@ -128,6 +135,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		{descAhead, a.Ahead},
 		{descEarlier, a.Earlier},
 		{descUncounted, a.Uncounted},
+		{descCached, a.Cached},
 		{descBlobs, int64(a.Blobs)},
 		{descZombies, int64(a.Zombies)},
 		{descFiles, int64(a.Files)},
@@ -139,6 +147,15 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	count(descOrphans, a.Orphans)
 	count(descOrphansB, a.OrphanBytes)
 	count(descOOM, a.OutOfMemory)
+	count(descEvicted, a.EvictedBytes)
+	moved := s.mover.Counters()
+	gauge(descMoving, float64(len(s.mover.Running())))
+	count(descMoved, moved.Transfers, "ok")
+	count(descMoved, moved.Failed, "failed")
+	count(descReceived, moved.Received-moved.Local, "tcp")
+	count(descReceived, moved.Local, "ipc")
+	count(descSent, moved.Sent)
+	count(descReconnect, moved.Reconnect)
 	journal := s.journal.Stats()
 	gauge(descJournal, float64(journal.Bytes))
 	gauge(descRecords, float64(journal.Records))

@@ -26,6 +26,7 @@ import (
 	"github.com/v6d-go/v6d/internal/config"
 	"github.com/v6d-go/v6d/internal/journal"
 	"github.com/v6d-go/v6d/internal/meta"
+	"github.com/v6d-go/v6d/internal/migrate"
 	"github.com/v6d-go/v6d/internal/object"
 	"github.com/v6d-go/v6d/internal/shm"
 	"github.com/v6d-go/v6d/internal/status"
@@ -67,6 +68,10 @@ type Server struct {
 	http  net.Listener // nil when off
 	mode  os.FileMode
 	group *errgroup.Group
+
+	mover   *migrate.Mover
+	moves   flights[object.ID, moved] // objects on their way here
+	working context.Context           // of what outlives requests; set by Run
 
 	mu       sync.Mutex
 	sessions map[object.SessionID]*session // guarded by mu
@@ -110,7 +115,7 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 	s := &Server{
 		cfg: o.Config, log: o.Log, version: o.Version, started: time.Now(),
 		sessions: map[object.SessionID]*session{}, conns: map[*conn]struct{}{},
-		ids: object.NewGenerator(0),
+		ids: object.NewGenerator(0), mover: migrate.New(migrate.Options{Log: o.Log, Patience: o.Config.PeerPatience}),
 	}
 	if s.mode, err = s.cfg.Mode(); err != nil {
 		return nil, err
@@ -344,6 +349,7 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	connCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	s.group = &errgroup.Group{}
+	s.working = connCtx
 	root := s.session(object.RootSession)
 	s.group.Go(func() error { return s.accept(connCtx, s.ipc, root) })
 	if s.rpc != nil {

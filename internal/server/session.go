@@ -24,6 +24,7 @@ type session struct {
 	blobs    *store.Session
 	tree     *meta.Tree
 	streams  *stream.Table
+	far      farCache // blobs of other instances
 
 	ipcConns atomic.Int64
 	rpcConns atomic.Int64

@@ -37,7 +37,7 @@ func (s *Store) seal(b *Blob) error {
 	if b.sealed {
 		return nil
 	}
-	if b.region.kind != poolRegion || b.session.Plasma && b.plasma == nil {
+	if b.region.kind != poolRegion || b.cached || b.session.Plasma && b.plasma == nil {
 		s.applySeal(b) // disk and arena blobs are not recovered
 		return nil
 	}
@@ -76,7 +76,7 @@ func (ss *Session) Drop(h *Holder, id object.ID) error {
 
 // drop deletes a blob for h. Called with mu held.
 func (s *Store) drop(b *Blob, h *Holder) error {
-	if !b.sealed || b.region.kind > generationRegion {
+	if !b.sealed || !b.durable() {
 		s.remove(b, h) // never was in the journal
 		return nil
 	}
@@ -126,6 +126,11 @@ func (s *Store) remove(b *Blob, h *Holder) {
 	if b.creator != nil {
 		delete(b.creator.unsealed, b)
 		b.creator = nil
+	}
+	if b.cached {
+		s.use(b)
+		s.cached -= b.size
+		s.cachedBlobs--
 	}
 	b.gone = true
 	if h != nil {
@@ -397,7 +402,7 @@ func (ss *Session) MoveFrom(src *Session, pairs []MovePair) error {
 		if p.FromPlasma != "" {
 			b = src.plasma[p.FromPlasma]
 		}
-		if b == nil {
+		if b == nil || b.cached {
 			continue
 		}
 		to := p.To
@@ -422,7 +427,7 @@ func (ss *Session) MoveFrom(src *Session, pairs []MovePair) error {
 	return nil
 }
 
-// Trim gives memory back: zombies that only 0.24 clients hold, and the pages of
+// Trim gives memory back: cached blobs that nobody reads, zombies that only 0.24 clients hold, and the pages of
 // every free unit, those reserved ahead included. It returns the bytes given
 // back.
 func (s *Store) Trim() (int64, error) {
@@ -430,6 +435,9 @@ func (s *Store) Trim() (int64, error) {
 	defer s.stepping.Unlock()
 	s.mu.Lock()
 	s.resting = true
+	for s.evictOne(nil) {
+		// What others could fetch again is no reason to keep memory.
+	}
 	for b := s.zombies.first; b != nil && !s.opts.Strict; {
 		next := b.next
 		if b.strict == 0 {

@@ -4,7 +4,7 @@ import "fmt"
 
 // check is Check with mu held.
 func (s *Store) check(holders []*Holder) error {
-	var usage, deferred int64
+	var usage, deferred, cached, idle int64
 	type sums struct {
 		live  int
 		bytes int64
@@ -61,10 +61,22 @@ func (s *Store) check(holders []*Holder) error {
 			if got := [3]int32{b.refs, b.gets, b.strict}; got != refs[b] {
 				return fmt.Errorf("blob %s: references %v, holders say %v", id, got, refs[b])
 			}
+			if b.cached {
+				cached += b.size
+				if !b.sealed || b.inList(&s.idle) != (b.refs == 0) {
+					return fmt.Errorf("cached blob %s: sealed %v, %d references, idle %v", id, b.sealed, b.refs, b.inList(&s.idle))
+				}
+			}
 			if err := count(b); err != nil {
 				return err
 			}
 		}
+	}
+	for b := s.idle.first; b != nil; b = b.next {
+		idle += b.size
+	}
+	if cached != s.cached || idle != s.idleBytes {
+		return fmt.Errorf("cached %d (sum %d), idle %d (sum %d)", s.cached, cached, s.idleBytes, idle)
 	}
 	n := 0
 	for b := s.zombies.first; b != nil; b = b.next {

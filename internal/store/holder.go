@@ -56,6 +56,7 @@ func (s *Store) depend(h *Holder, id object.ID, b *Blob, get bool) {
 		r = &ref{blob: b}
 		h.refs[id] = r
 		if b != nil {
+			s.use(b)
 			b.refs++
 		}
 	}
@@ -94,11 +95,13 @@ func (s *Store) unref(b *Blob, h *Holder, r *ref) {
 func (s *Store) settle(b *Blob) {
 	switch {
 	case b.gone:
-		if b.gets == 0 && b.inZombies(&s.zombies) {
+		if b.gets == 0 && b.inList(&s.zombies) {
 			s.bury(b)
 		}
 	case !b.sealed && b.gets == 0 && b.orphaned():
 		s.dropOrphan(b)
+	case b.cached:
+		s.rest(b)
 	case b.plasma != nil && b.refs == 0 && b.sealed && !b.moved: // a move pins for ever
 		if err := s.drop(b, nil); err != nil {
 			s.log.Error("a plasma blob without references could not be deleted", "blob", b.id, "err", err)
@@ -208,6 +211,7 @@ func (ss *Session) Hold(h *Holder, ids []object.ID, unsafe bool) ([]View, error)
 // hold keeps one blob's memory from being reused until Unhold. Called with mu
 // held.
 func (s *Store) hold(h *Holder, b *Blob) {
+	s.use(b)
 	b.refs++
 	b.gets++
 	b.strict++
@@ -283,13 +287,13 @@ func (s *Store) dropOrphan(b *Blob) {
 	s.remove(b, nil)
 }
 
-// zombieList is a list of deleted blobs in order of deletion.
-type zombieList struct {
+// blobList is a list of blobs in the order in which they came into it.
+type blobList struct {
 	first, last *Blob
 	n           int
 }
 
-func (l *zombieList) push(b *Blob) {
+func (l *blobList) push(b *Blob) {
 	b.prev, b.next = l.last, nil
 	if l.last != nil {
 		l.last.next = b
@@ -300,9 +304,9 @@ func (l *zombieList) push(b *Blob) {
 	l.n++
 }
 
-func (b *Blob) inZombies(l *zombieList) bool { return b.prev != nil || l.first == b }
+func (b *Blob) inList(l *blobList) bool { return b.prev != nil || l.first == b }
 
-func (l *zombieList) remove(b *Blob) {
+func (l *blobList) remove(b *Blob) {
 	if b.prev != nil {
 		b.prev.next = b.next
 	} else {

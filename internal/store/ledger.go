@@ -12,19 +12,21 @@ import (
 // Used + Free is the size of all pool files that are allocated from.
 type Account struct {
 	Limit       int64 `json:"limit"`
-	Usage       int64 `json:"usage"`     // live blobs, counted against the limit
-	Deferred    int64 `json:"deferred"`  // deleted, but still held by a reader
-	Unsealed    int64 `json:"unsealed"`  // part of usage
-	Uncounted   int64 `json:"uncounted"` // disk and arena blobs
-	Overhead    int64 `json:"overhead"`  // rounding and shrunk tails inside the pool files
-	Free        int64 `json:"free"`      // free in the pool files
-	Reserved    int64 `json:"reserved"`  // real memory behind the pool files
-	Blobs       int   `json:"blobs"`     // number of live blobs
-	Zombies     int   `json:"zombies"`   // number of deleted blobs that are still held
-	Sessions    int   `json:"sessions"`  // number of sessions
-	Files       int   `json:"files"`     // number of pool files, earlier generations included
-	Ahead       int64 `json:"ahead"`     // part of reserved that is free at the end of a pool file
-	Earlier     int64 `json:"earlier"`   // bytes of blobs in files of earlier daemons
+	Usage       int64 `json:"usage"`       // live blobs, counted against the limit
+	Deferred    int64 `json:"deferred"`    // deleted, but still held by a reader
+	Unsealed    int64 `json:"unsealed"`    // part of usage
+	Uncounted   int64 `json:"uncounted"`   // disk and arena blobs
+	Cached      int64 `json:"cached"`      // part of usage: copies of other instances' blobs, which go first
+	CachedIdle  int64 `json:"cached_idle"` // part of cached that nobody reads
+	Overhead    int64 `json:"overhead"`    // rounding and shrunk tails inside the pool files
+	Free        int64 `json:"free"`        // free in the pool files
+	Reserved    int64 `json:"reserved"`    // real memory behind the pool files
+	Blobs       int   `json:"blobs"`       // number of live blobs
+	Zombies     int   `json:"zombies"`     // number of deleted blobs that are still held
+	Sessions    int   `json:"sessions"`    // number of sessions
+	Files       int   `json:"files"`       // number of pool files, earlier generations included
+	Ahead       int64 `json:"ahead"`       // part of reserved that is free at the end of a pool file
+	Earlier     int64 `json:"earlier"`     // bytes of blobs in files of earlier daemons
 	Counters          // since the start
 	PoolFileMax int64 `json:"pool_file_bytes"` // size of all pool files that are allocated from
 }
@@ -35,7 +37,7 @@ func (s *Store) Account() Account {
 	defer s.mu.Unlock()
 	a := Account{
 		Limit: s.opts.Limit, Usage: s.usage, Deferred: s.deferred, Zombies: s.zombies.n,
-		Sessions: len(s.sessions), Counters: s.count,
+		Sessions: len(s.sessions), Counters: s.count, Cached: s.cached, CachedIdle: s.idleBytes,
 	}
 	var used int64
 	for _, r := range s.regions {
@@ -90,7 +92,7 @@ type Entry struct {
 	PID     int              `json:"pid"`  // of the creator; 0 for remote ones
 	UID     int              `json:"uid"`
 	Created time.Time        `json:"created"`
-	Where   string           `json:"where"` // pool, generation, disk or arena
+	Where   string           `json:"where"` // pool, generation, disk, arena or cache
 	Chunk   bool             `json:"chunk"` // belongs to a stream
 }
 
@@ -118,9 +120,13 @@ func (ss *Session) entries() []Entry {
 }
 
 func (b *Blob) entry() Entry {
+	where := b.region.kind.String()
+	if b.cached {
+		where = "cache"
+	}
 	return Entry{
 		ID: b.id, Session: b.session.ID, Size: b.size, Sealed: b.sealed, Deleted: b.gone, Refs: int(b.refs),
-		PID: int(b.pid), UID: int(b.uid), Created: time.Unix(b.created, 0).UTC(), Where: b.region.kind.String(), Chunk: b.chunk,
+		PID: int(b.pid), UID: int(b.uid), Created: time.Unix(b.created, 0).UTC(), Where: where, Chunk: b.chunk,
 	}
 }
 

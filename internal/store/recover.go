@@ -252,7 +252,7 @@ func (s *Store) Snapshot(add func(payload []byte) error) error {
 	// first is written as itself, the others as moves.
 	for _, ss := range s.sessions {
 		for _, b := range ss.blobs {
-			if !b.sealed || b.region.kind > generationRegion {
+			if !b.sealed || !b.durable() {
 				continue
 			}
 			if b.shared != nil && b.shared.live[0] != b {

@@ -51,20 +51,24 @@ type Store struct {
 
 	journal atomic.Pointer[journal.Journal] // nil while recovering
 
-	mu        sync.Mutex
-	sessions  map[object.SessionID]*Session // guarded by mu, as all below
-	regions   map[int32]*region             // by store_fd number
-	lastFD    int32
-	usage     int64 // bytes of blobs that count against the limit; zombies do not
-	deferred  int64 // bytes of zombies
-	zombies   zombieList
-	scratch   []byte        // for journal records
-	freed     chan struct{} // closed and replaced whenever memory becomes free
-	queued    map[QueuedID]struct{}
-	replaying *replay  // nil but for the time of recovery
-	carved    *carving // what is being reserved ahead, nil for nothing
-	resting   bool     // nothing is reserved ahead until the next create
-	count     Counters
+	mu          sync.Mutex
+	sessions    map[object.SessionID]*Session // guarded by mu, as all below
+	regions     map[int32]*region             // by store_fd number
+	lastFD      int32
+	usage       int64 // bytes of blobs that count against the limit; zombies do not
+	deferred    int64 // bytes of zombies
+	zombies     blobList
+	idle        blobList // cached blobs that nobody reads, the one used longest ago first
+	idleBytes   int64    // of those
+	cached      int64    // bytes of all cached blobs
+	cachedBlobs int
+	scratch     []byte        // for journal records
+	freed       chan struct{} // closed and replaced whenever memory becomes free
+	queued      map[QueuedID]struct{}
+	replaying   *replay  // nil but for the time of recovery
+	carved      *carving // what is being reserved ahead, nil for nothing
+	resting     bool     // nothing is reserved ahead until the next create
+	count       Counters
 
 	ahead     chan struct{} // wakes KeepAhead
 	stepping  sync.Mutex    // held while a step is reserved ahead; before mu
@@ -142,13 +146,14 @@ type Blob struct {
 	moved   bool // pinned by a move
 	chunk   bool // belongs to a stream
 	counted bool // counts against the limit
+	cached  bool // a copy of another instance's blob: see cache.go
 	gone    bool // deleted; the record lives on as long as someone refers to it
 
 	creator *Holder // while unsealed
 	plasma  *plasmaInfo
 	shared  *sharing // set once the blob was moved, or made by a move
 
-	prev, next *Blob // in the list of zombies
+	prev, next *Blob // in the list of zombies, or of idle cached blobs
 }
 
 // sharing is an extent that blobs of several sessions have in common since a
@@ -195,6 +200,8 @@ type Counters struct {
 	Orphans        uint64 `json:"orphaned_blobs"` // unsealed blobs of connections that died
 	OrphanBytes    uint64 `json:"orphaned_bytes"`
 	OutOfMemory    uint64 `json:"out_of_memory"`
+	Evicted        uint64 `json:"evicted_blobs"` // cached ones that went for want of memory
+	EvictedBytes   uint64 `json:"evicted_bytes"`
 }
 
 // New returns a store without sessions whose pool files lie in home. The
@@ -237,10 +244,10 @@ func (ss *Session) Fits(size int64, percent int) bool {
 	s := ss.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.usage+size >= s.opts.Limit/100*int64(percent) {
+	if s.usage-s.idleBytes+size >= s.opts.Limit/100*int64(percent) {
 		return false
 	}
-	return ss.dead || ss.pool.alloc.Fits(size) || s.oldestReclaimable(ss.pool) != nil
+	return ss.dead || ss.pool.alloc.Fits(size) || s.idle.n > 0 || s.oldestReclaimable(ss.pool) != nil
 }
 
 // NewSession adds a session with a pool file of its own.
@@ -454,8 +461,11 @@ func (ss *Session) place(size int64) (int64, error) {
 	if ss.dead {
 		return 0, status.Errorf(status.Invalid, "session %s is gone", ss.ID)
 	}
-	if size < 0 || s.usage+size > s.opts.Limit {
+	if size < 0 || s.usage-s.idleBytes+size > s.opts.Limit {
 		return 0, errOverLimit
+	}
+	for s.usage+size > s.opts.Limit {
+		s.evictOne(nil)
 	}
 	if err := ss.pool.file.Damaged(); err != nil {
 		return 0, err
@@ -499,7 +509,7 @@ func (s *Store) reserve(f *shm.File, e shm.Extent) error {
 			continue
 		}
 		s.mu.Lock()
-		ok := s.reclaimOne(nil)
+		ok := s.evictOne(nil) || s.reclaimOne(nil)
 		s.mu.Unlock()
 		if !ok {
 			return err
@@ -512,6 +522,9 @@ func (s *Store) allocate(r *region, size int64) (int64, bool) {
 	for {
 		if off, ok := r.alloc.Alloc(size); ok {
 			return off, true
+		}
+		if s.evictOne(r) {
+			continue
 		}
 		if s.carved != nil || !s.reclaimOne(r) {
 			return 0, false
@@ -614,13 +627,14 @@ func (ss *Session) Sealed(id object.ID) (size int64, ok bool) {
 	return b.size, true
 }
 
-// SealedIDs returns the ids of all sealed blobs, in no order.
+// SealedIDs returns the ids of all sealed blobs, in no order; cached ones are left
+// out.
 func (ss *Session) SealedIDs() []object.ID {
 	ss.store.mu.Lock()
 	defer ss.store.mu.Unlock()
 	ids := make([]object.ID, 0, len(ss.blobs))
 	for id, b := range ss.blobs {
-		if b.sealed {
+		if b.sealed && !b.cached {
 			ids = append(ids, id)
 		}
 	}

@@ -1,0 +1,308 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/v6d-go/v6d/client"
+	"github.com/v6d-go/v6d/internal/status"
+)
+
+// connect dials the peer, for as long as there is patience: it may just be
+// starting again. 0.24 tries for ten seconds.
+func (j *job) connect(ctx context.Context) (*client.Client, error) {
+	deadline := time.Now().Add(j.m.opts.Patience)
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		limited, cancel := context.WithTimeout(ctx, min(5*time.Second, j.m.opts.Patience))
+		c, err := client.Dial(limited, client.Options{Endpoint: j.p.From.Endpoint, Session: j.p.From.Session, Compress: true})
+		cancel()
+		switch {
+		case err == nil:
+			return c, nil
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case !errors.Is(err, client.Unreachable) && !errors.Is(err, context.DeadlineExceeded) || time.Now().After(deadline):
+			return nil, givenUp{status.Errorf(status.Of(err), "connect to instance %d at %s: %w", j.p.From.Instance, j.p.From.Endpoint, err).
+				WithHint("is that daemon alive, and can it be reached from here? `v6d cluster ls` shows who can")}
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// givenUp is the error of a peer that could not be reached again and again.
+type givenUp struct{ error }
+
+func (e givenUp) Unwrap() error { return e.error }
+
+// sameHost connects to the peer over its IPC socket, if that is on this host. It
+// returns nil when it is not.
+func sameHost(ctx context.Context, c *client.Client) (*client.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	there, err := c.Identity(ctx)
+	if err != nil || there.Socket == "" {
+		return nil, err
+	}
+	near, err := client.Dial(ctx, client.Options{Socket: there.Socket})
+	if err != nil {
+		return nil, err
+	}
+	here, err := near.Identity(ctx)
+	if err == nil && here.Nonce != there.Nonce {
+		err = errors.New("another daemon answers on a socket of that name")
+	}
+	if err != nil {
+		return nil, errors.Join(err, near.Close())
+	}
+	return near, nil
+}
+
+// far reads blobs piece by piece, over several connections.
+func (j *job) far(ctx context.Context, first *client.Client) error {
+	sizes, err := first.BlobSizes(ctx, j.p.IDs)
+	if err == nil {
+		err = j.allot(Network, sizes)
+	}
+	if err != nil {
+		return errors.Join(j.gone(err), first.Close())
+	}
+	q := &queue{ids: j.p.IDs, sizes: sizes}
+	n := j.p.Settings.Parallel
+	if n == 0 {
+		n = usualParallel
+	}
+	n = int(min(int64(n), max(1, j.t.Status().Total/(8<<20))))
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range n {
+		w := &worker{j: j, q: q, workers: n, size: firstPiece}
+		if i == 0 {
+			w.c = first
+		}
+		g.Go(func() error {
+			defer w.hangUp()
+			return w.run(ctx)
+		})
+	}
+	return g.Wait()
+}
+
+const (
+	firstPiece = 1 << 20  // before it is known how fast the link is
+	largePiece = 32 << 20 // a round trip more for each does not count any more
+	mostRanges = 4096     // of one request
+	// pieceTime is what a piece should take: a lost connection costs half of that.
+	pieceTime = 300 * time.Millisecond
+	// slowLink is below how many bytes a second zstd is worth its time, on one
+	// processor core and data that shrink by half.
+	slowLink = 150e6
+)
+
+// queue hands out what is yet to come.
+type queue struct {
+	ids   []client.ID
+	sizes []int64
+
+	mu   sync.Mutex
+	next int       // blob; guarded by mu, as all below
+	off  int64     // in it
+	back []segment // of pieces that failed
+}
+
+// segment is a range of the i-th blob.
+type segment struct {
+	i      int
+	off, n int64
+}
+
+// take returns what is to come next, of about so many bytes: a part of one blob,
+// or some whole ones. It returns nil when nothing is left.
+func (q *queue) take(size int64) (piece []segment) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	seen := map[int]bool{}
+	for len(q.back) > 0 && size > 0 && len(piece) < mostRanges {
+		s := q.back[len(q.back)-1]
+		if seen[s.i] { // a request names each blob once
+			return piece
+		}
+		seen[s.i] = true
+		q.back = q.back[:len(q.back)-1]
+		piece = append(piece, s)
+		size -= s.n
+	}
+	for q.next < len(q.ids) && size > 0 && len(piece) < mostRanges {
+		if seen[q.next] {
+			return piece
+		}
+		n := min(q.sizes[q.next]-q.off, size)
+		if n > 0 {
+			piece = append(piece, segment{q.next, q.off, n})
+		}
+		size -= n
+		if q.off += n; q.off == q.sizes[q.next] {
+			q.next, q.off = q.next+1, 0
+		}
+	}
+	return piece
+}
+
+func (q *queue) giveBack(piece []segment) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.back = append(q.back, slices.DeleteFunc(piece, func(s segment) bool { return s.n == 0 })...)
+}
+
+// worker is one connection of a transfer.
+type worker struct {
+	j        *job
+	q        *queue
+	c        *client.Client // nil when it has to be connected
+	workers  int
+	size     int64 // of the next piece
+	compress bool
+	idle     int // connections that broke one after the other without a byte
+}
+
+func (w *worker) hangUp() {
+	if w.c != nil {
+		_ = w.c.Close() // nothing is lost with it
+	}
+}
+
+func (w *worker) run(ctx context.Context) error {
+	mode := w.j.p.Settings.Compress
+	w.compress = mode == On
+	for {
+		piece := w.q.take(w.size)
+		if len(piece) == 0 {
+			return nil
+		}
+		start := time.Now()
+		n, err := w.bring(ctx, piece)
+		took := time.Since(start)
+		if err != nil {
+			w.q.giveBack(piece)
+			if err = w.recover(ctx, err, n > 0); err != nil {
+				return err
+			}
+			continue
+		}
+		w.tune(n, took, mode)
+	}
+}
+
+// tune chooses the size of the next piece, and whether to compress it, by how long
+// one took.
+func (w *worker) tune(n int64, took time.Duration, mode Mode) {
+	switch {
+	case n < w.size/2: // there was no more
+	case took < pieceTime/2:
+		w.size = min(2*w.size, largePiece)
+	case took > 2*pieceTime:
+		w.size = max(w.size/2, firstPiece)
+	}
+	// Under a limit of our own nothing is known of the link.
+	if mode != On && mode != Off && !w.compress && w.j.limit == nil && n >= firstPiece/2 {
+		w.compress = float64(n)*float64(w.workers)/took.Seconds() < slowLink
+	}
+}
+
+// bring reads a piece. On an error the segments are shortened by what has come;
+// n tells how much that was.
+func (w *worker) bring(ctx context.Context, piece []segment) (n int64, err error) {
+	j := w.j
+	if w.c == nil {
+		if w.c, err = j.connect(ctx); err != nil {
+			return 0, err
+		}
+	}
+	ranges := make([]client.Range, len(piece))
+	for i, s := range piece {
+		ranges[i] = client.Range{ID: j.p.IDs[s.i], Off: s.off, Len: s.n}
+	}
+	if w.compress {
+		j.t.squeezed.Store(true)
+	}
+	// What has come counts at once, but not before its checksum fits.
+	verify := j.p.Settings.Verify || w.compress
+	o := client.RangeOptions{Compress: w.compress, Sums: verify}
+	came := make([]int64, len(piece))
+	err = j.guarded(ctx, func(ctx context.Context, seen *atomic.Bool) error {
+		return w.c.ReadRanges(ctx, ranges, o, func(i int, _ int64, r io.Reader) error {
+			counted := &counter{r: r, n: &came[i]}
+			return j.write(ctx, j.views[piece[i].i], piece[i].off, piece[i].n, counted, seen)
+		})
+	})
+	for i, k := range came {
+		n += k
+		if err == nil || !verify {
+			continue
+		}
+		j.t.done.Add(-k) // it comes again
+		came[i] = 0
+	}
+	if err != nil {
+		for i, k := range came {
+			piece[i].off += k
+			piece[i].n -= k
+		}
+	}
+	return n, err
+}
+
+// counter counts what was read.
+type counter struct {
+	r io.Reader
+	n *int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	*c.n += int64(n)
+	return n, err
+}
+
+// recover decides whether a failed piece is worth another connection.
+func (w *worker) recover(ctx context.Context, err error, progress bool) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	w.hangUp()
+	w.c = nil
+	if !broken(err) && !errors.Is(err, client.ErrChecksum) {
+		return w.j.gone(err)
+	}
+	if progress {
+		w.idle = 0
+	} else if w.idle++; w.idle > mostIdle {
+		return status.Errorf(status.Of(err), "the connection to instance %d broke %d times before a byte came: %w", w.j.p.From.Instance, w.idle, err)
+	}
+	w.j.t.resumed.Add(1)
+	w.size = max(w.size/2, firstPiece)
+	w.j.m.opts.Log.Info("a transfer goes on over another connection", "object", w.j.p.Object, "progress", progress, "err", err)
+	if progress {
+		return nil
+	}
+	// Not a byte: not at once again.
+	select {
+	case <-time.After(100 * time.Millisecond):
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+}
+
+// mostIdle bounds how often a connection may break before a byte comes.
+const mostIdle = 20

@@ -1,0 +1,227 @@
+package server
+
+import (
+	"context"
+	"sync"
+
+	"github.com/v6d-go/v6d/internal/migrate"
+	"github.com/v6d-go/v6d/internal/object"
+	"github.com/v6d-go/v6d/internal/protocol"
+	"github.com/v6d-go/v6d/internal/status"
+	"github.com/v6d-go/v6d/internal/store"
+)
+
+// Far memory: blobs of other instances are read through a cache in the pool. Each
+// is pulled once for all who ask, and goes when memory is short and nobody reads
+// it.
+
+func init() { handle(protocol.FetchBlobs, fetchBlobs) }
+
+// farBlob names a blob of another instance.
+type farBlob struct {
+	instance object.InstanceID
+	id       object.ID
+}
+
+// farCache knows which blobs of other instances are here, or on their way.
+type farCache struct {
+	mu     sync.Mutex
+	here   map[farBlob]object.ID // cached ones, some of which may have gone; guarded by mu
+	coming map[farBlob]*coming   // guarded by mu
+}
+
+// coming is a pull of some blobs.
+type coming struct {
+	from   object.InstanceID
+	ids    []object.ID
+	askers int // requests that wait for it; guarded by the mu of farCache
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when err is there
+	err    error
+}
+
+// fetchTries bounds how often blobs go again before the request that had them
+// pulled takes its references.
+const fetchTries = 3
+
+// fetchBlobs gets blobs of another instance for a client on this host.
+func fetchBlobs(ctx context.Context, c *conn, q *protocol.FetchRequest, r *protocol.GetBuffersReply) error {
+	if err := c.local(false); err != nil {
+		return err
+	}
+	if err := checkCount(len(q.IDs)); err != nil {
+		return err
+	}
+	if !c.pc.IsUnix() {
+		return status.Errorf(status.NotImplemented, "the cache is for clients on this host").
+			WithHint("ask the instance that has the blobs")
+	}
+	var views []store.View
+	err := c.park(ctx, func(ctx context.Context) (err error) {
+		views, err = c.ss.fetch(ctx, c.holder, q.Instance, q.IDs)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r.Payloads, r.FDs = c.payloads(r.Payloads, r.FDs, views)
+	return nil
+}
+
+// fetch returns cached copies of blobs, with a reference of h to each.
+func (ss *session) fetch(ctx context.Context, h *store.Holder, from object.InstanceID, ids []object.ID) ([]store.View, error) {
+	if from == ss.srv.number() {
+		return ss.blobs.Get(nil, h, ids, false)
+	}
+	for range fetchTries {
+		local, waits, err := ss.look(ctx, from, ids)
+		if err != nil {
+			return nil, err
+		}
+		for _, w := range waits {
+			if werr := ss.far.wait(ctx, w); werr != nil && err == nil {
+				err = werr
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(waits) > 0 { // now they are here
+			if local, waits, err = ss.look(ctx, from, ids); err != nil || len(waits) > 0 {
+				for _, w := range waits {
+					ss.far.leave(w)
+				}
+				continue
+			}
+		}
+		views, err := ss.blobs.Get(nil, h, local, false)
+		if err != nil || len(views) == len(ids) {
+			return views, err
+		}
+		for _, v := range views { // some went again: memory is short
+			_ = ss.blobs.Release(h, v.ID)
+		}
+	}
+	return nil, status.Errorf(status.NotEnoughMemory, "blobs of instance %d had to go again before they could be read: the pool is too small for them", from).
+		WithHint("read a smaller part, or start the daemon with a larger --size")
+}
+
+// look returns the cached copies of blobs, or the pulls to wait for, of which it
+// begins those that are lacking.
+func (ss *session) look(ctx context.Context, from object.InstanceID, ids []object.ID) (local []object.ID, waits []*coming, err error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, nil, err
+	}
+	f := &ss.far
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	local = make([]object.ID, len(ids))
+	var lacking []object.ID
+	wanted := map[object.ID]bool{}
+	for i, id := range ids {
+		key := farBlob{from, id}
+		switch have := f.here[key]; {
+		case id == object.EmptyBlob:
+			local[i] = id
+		case have != 0 && ss.blobs.Cached(have):
+			local[i] = have
+		case f.coming[key] != nil:
+			waits = f.join(waits, f.coming[key])
+		case !wanted[id]:
+			delete(f.here, key)
+			wanted[id] = true
+			lacking = append(lacking, id)
+		}
+	}
+	if len(lacking) > 0 {
+		waits = f.join(waits, ss.begin(from, lacking))
+	}
+	return local, waits, nil
+}
+
+// join counts a request among those that wait for a pull, once. Called with mu
+// held.
+func (*farCache) join(waits []*coming, w *coming) []*coming {
+	for _, have := range waits {
+		if have == w {
+			return waits
+		}
+	}
+	w.askers++
+	return append(waits, w)
+}
+
+// wait waits for a pull; when ctx ends first, and nobody else waits, it ends it.
+func (f *farCache) wait(ctx context.Context, w *coming) error {
+	defer f.leave(w)
+	select {
+	case <-w.done:
+		return w.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (f *farCache) leave(w *coming) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if w.askers--; w.askers == 0 {
+		w.cancel(errNobody)
+		f.forget(w) // who comes now gets a new one
+	}
+}
+
+// forget takes a pull off those under way. Called with mu held.
+func (f *farCache) forget(w *coming) {
+	for _, id := range w.ids {
+		if key := (farBlob{w.from, id}); f.coming[key] == w {
+			delete(f.coming, key)
+		}
+	}
+}
+
+// begin pulls blobs into the cache. Called with the mu of far held.
+func (ss *session) begin(from object.InstanceID, ids []object.ID) *coming {
+	f := &ss.far
+	if f.coming == nil {
+		f.coming, f.here = map[farBlob]*coming{}, map[farBlob]object.ID{}
+	}
+	started := make(chan struct{})
+	w := &coming{from: from, ids: ids, done: make(chan struct{})}
+	for _, id := range ids {
+		f.coming[farBlob{from, id}] = w
+	}
+	ss.srv.spawn(func(ctx context.Context) {
+		ctx, w.cancel = context.WithCancelCause(ctx)
+		defer w.cancel(nil)
+		close(started)
+		views, _, done, err := ss.pull(ctx, "fetch", 0, from, ids, migrate.Settings{})
+		if err == nil {
+			ss.blobs.FinishCached(views)
+		}
+		f.mu.Lock()
+		f.forget(w)
+		for i, v := range views {
+			f.here[farBlob{from, ids[i]}] = v.ID
+		}
+		f.tidy(ss.blobs)
+		f.mu.Unlock()
+		done() // from here on they may go
+		w.err = err
+		close(w.done)
+	})
+	<-started
+	return w
+}
+
+// tidy forgets blobs that have gone, now and then. Called with mu held.
+func (f *farCache) tidy(blobs *store.Session) {
+	if len(f.here) < 1024 || len(f.here)&(len(f.here)-1) != 0 {
+		return // at powers of two only
+	}
+	for key, id := range f.here {
+		if !blobs.Cached(id) {
+			delete(f.here, key)
+		}
+	}
+}

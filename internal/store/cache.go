@@ -1,0 +1,68 @@
+package store
+
+import "github.com/v6d-go/v6d/internal/object"
+
+// A cached blob is a copy of another instance's. It is sealed and read like any
+// other, but nobody depends on it: it has no record in the journal, clients do not
+// find it in lists, and when memory is short it goes before anything is refused,
+// unless somebody reads it just then.
+
+// FinishCached seals blobs of CreateIncoming that were filled, as cached ones.
+func (ss *Session) FinishCached(views []View) {
+	s := ss.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range views {
+		if b := ss.blobs[v.ID]; b != nil && !b.sealed {
+			b.cached = true
+			s.cached += b.size
+			s.cachedBlobs++
+			s.applySeal(b)
+			s.settle(b)
+		}
+	}
+}
+
+// durable reports whether a blob has records in the journal: disk and arena blobs
+// are not recovered, and cached ones are not worth it.
+func (b *Blob) durable() bool { return b.region.kind <= generationRegion && !b.cached }
+
+// rest puts a cached blob that nobody reads among those that may go, as the one
+// that was used last. Called with mu held.
+func (s *Store) rest(b *Blob) {
+	if b.cached && !b.gone && b.refs == 0 && !b.inList(&s.idle) {
+		s.idle.push(b)
+		s.idleBytes += b.size
+	}
+}
+
+// use takes a cached blob off those that may go. Called with mu held.
+func (s *Store) use(b *Blob) {
+	if b.cached && b.inList(&s.idle) {
+		s.idle.remove(b)
+		s.idleBytes -= b.size
+	}
+}
+
+// evictOne drops the cached blob that was not used for longest, of a region or of
+// any. It reports whether there was one. Called with mu held.
+func (s *Store) evictOne(r *region) bool {
+	for b := s.idle.first; b != nil; b = b.next {
+		if r != nil && b.region != r {
+			continue
+		}
+		s.count.Evicted++
+		s.count.EvictedBytes += uint64(b.size)
+		s.remove(b, nil)
+		return true
+	}
+	return false
+}
+
+// Cached reports whether a blob is a cached one that is still here.
+func (ss *Session) Cached(id object.ID) bool {
+	ss.store.mu.Lock()
+	defer ss.store.mu.Unlock()
+	b := ss.blobs[id]
+	return b != nil && b.cached
+}
