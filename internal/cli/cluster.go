@@ -28,7 +28,7 @@ func newCluster(d *deps) *cobra.Command {
 		Example: `  v6d cluster ls
   v6d cluster info -H 10.0.0.7:9600`,
 	}
-	c.AddCommand(newClusterLs(d), newClusterInfo(d))
+	c.AddCommand(newClusterLs(d), newClusterInfo(d), newClusterDrain(d))
 	return c
 }
 

@@ -134,6 +134,10 @@ func (t *Tree) Adopt(ctx context.Context, id object.ID, blobs map[object.ID]obje
 		}
 		return 0, nil, err
 	}
+	if err := t.signParts(ctx, made); err != nil {
+		// Only a global object that has a part of this one as a member lacks something.
+		t.opts.Log.Warn("the members of a copy cannot be found by their signatures", "id", made[id], "err", err)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for old, id := range made {
@@ -146,6 +150,25 @@ func (t *Tree) Adopt(ctx context.Context, id object.ID, blobs map[object.ID]obje
 		t.tell(Migrated, e, "")
 	}
 	return made[id], made, nil
+}
+
+// signParts files the signatures of copies whose origins are found by theirs: they
+// are members of global objects, too. 0.24 files only that of the object itself.
+func (t *Tree) signParts(ctx context.Context, made map[object.ID]object.ID) error {
+	return t.transact(ctx, func() (*plan, error) {
+		p := &plan{}
+		for old, id := range made {
+			from, e := t.objects[old], t.objects[id]
+			if from == nil || e == nil || e.transient || len(t.sigOwners[e.sig]) == 0 || t.sigs[e.sig][e.instance] == id ||
+				t.sigs[e.sig][from.instance] != old || !t.maySign(e.sig, e.instance, id) {
+				continue
+			}
+			p.ops = append(p.ops, op{kind: opSig, sig: e.sig, inst: e.instance, id: id})
+			p.changes = append(p.changes, Put(signatureKey(e.instance, e.sig), quoted(id)))
+			p.conditions = append(p.conditions, Condition{Key: dataKey(id), Is: SomeUnder})
+		}
+		return p, nil
+	})
 }
 
 // copyOrigin files the copies as transient objects.

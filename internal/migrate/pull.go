@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -102,7 +103,11 @@ func (m *Mover) Run(ctx context.Context, p Pull) (views []store.View, st Status,
 		return nil, t.Status(), err
 	}
 	st = t.Status()
-	m.opts.Log.Info("transferred", "object", p.Object, "from", p.From.Instance, "way", st.Way, "bytes", st.Bytes, "ms", st.MS, "resumed", st.Resumed)
+	level := slog.LevelInfo
+	if p.Kind == "fetch" { // readers may cause thousands
+		level = slog.LevelDebug
+	}
+	m.opts.Log.Log(ctx, level, "transferred", "kind", p.Kind, "object", p.Object, "from", p.From.Instance, "way", st.Way, "bytes", st.Bytes, "ms", st.MS, "resumed", st.Resumed)
 	return j.views, st, nil
 }
 
