@@ -150,6 +150,24 @@ func (c *Client) Rows(ctx context.Context, o PageOptions) iter.Seq2[Row, error] 
 	})
 }
 
+// RowsOf returns the rows of those objects that exist, in id order. It needs a v6d
+// daemon.
+func (c *Client) RowsOf(ctx context.Context, ids []ID) (rows []Row, err error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	for r, err := range pages(ctx, c, "paged listing", protocol.PageRequest{IDs: ids}, func(items wirejson.Value) (rows []Row, err error) {
+		err = json.Unmarshal(items, &rows)
+		return rows, err
+	}) {
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, r)
+	}
+	return rows, nil
+}
+
 // IDs yields the ids of all objects that match, in id order: Rows without the
 // rows. It needs a v6d daemon.
 func (c *Client) IDs(ctx context.Context, o PageOptions) iter.Seq2[ID, error] {

@@ -99,6 +99,20 @@ func (c *Client) WatchSince(ctx context.Context, typeGlob string, since time.Tim
 	}
 }
 
+// Events returns the changes after a cursor, and the cursor to go on with; 0 means
+// now, and returns at once. It waits for a first event as long as it may. lost means
+// that events between the cursor and the first one returned were forgotten. It needs
+// a v6d daemon.
+func (c *Client) Events(ctx context.Context, cursor uint64, wait time.Duration) (events []Event, next uint64, lost bool, err error) {
+	if err := c.needsV6D("watching"); err != nil {
+		return nil, 0, false, err
+	}
+	if cursor == 0 {
+		wait = 0
+	}
+	return c.watchOnce(ctx, cursor, "", wait)
+}
+
 func (c *Client) watchOnce(ctx context.Context, cursor uint64, typeGlob string, wait time.Duration) (events []Event, next uint64, lost bool, err error) {
 	q := protocol.WatchRequest{Cursor: cursor, Pattern: typeGlob, WaitMS: uint64(wait.Milliseconds())}
 	var r protocol.WatchReply

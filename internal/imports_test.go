@@ -51,6 +51,7 @@ var owners = map[string]string{
 	"github.com/spf13":       "internal/cli",
 	"golang.org/x/sys/unix":  "internal/sys",
 	"go.etcd.io":             "internal/meta/etcd",
+	"charm.land/bubbletea":   "internal/tui",
 	module + "/internal/cli": "cmd/v6d",
 }
 

@@ -52,6 +52,9 @@ func usage(format string, args ...any) *status.Error {
 func Main(ctx context.Context, args []string, streams output.Streams) int {
 	d := &deps{streams: streams, global: &globalOptions{}}
 	root := newRoot(d)
+	if len(args) == 0 && output.IsTerminal(streams.Out) && output.IsTerminal(streams.In) {
+		args = []string{"tui"}
+	}
 	root.SetArgs(args)
 	root.SetIn(streams.In)
 	root.SetOut(streams.Out)
@@ -209,7 +212,7 @@ v6d never phones home.`,
 		&cobra.Group{ID: "more", Title: "More:"},
 	)
 	for _, c := range []*cobra.Command{
-		newServe(d), newVineyardd(d), newStatus(d), newPing(d), newCluster(d), newDf(d), newDu(d), newTop(d), newDoctor(d),
+		newServe(d), newVineyardd(d), newStatus(d), newPing(d), newCluster(d), newDf(d), newDu(d), newTop(d), newTUI(d), newDoctor(d),
 		newPut(d), newGet(d), newHead(d), newTail(d), newLocate(d), newMigrate(d), newLs(d), newMeta(d), newTree(d), newDescribe(d), newRm(d), newName(d), newStream(d), newLabel(d), newPersist(d), newGlobal(d),
 		newExists(d), newWait(d), newWatch(d), newEvents(d), newLock(d),
 		newContext(d), newConfig(d), newVersion(d), newMan(d), newCompletion(),

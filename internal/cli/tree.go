@@ -235,17 +235,15 @@ func describe(ctx context.Context, c *client.Client, m *client.Meta) (*descripti
 			d.Frees += r.Size
 		}
 	}
-	for r, err := range c.Rows(ctx, client.PageOptions{}) {
-		if err != nil {
+	rows, err := c.RowsOf(ctx, []client.ID{m.ID})
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) > 0 && rows[0].Owned {
+		if d.Owners, err = ownersOf(ctx, c, m.ID); err != nil {
 			return nil, err
 		}
-		if r.ID == m.ID && r.Owned {
-			d.Owners, err = ownersOf(ctx, c, m.ID)
-			if err != nil {
-				return nil, err
-			}
-			d.Frees = 0
-		}
+		d.Frees = 0
 	}
 	return d, nil
 }

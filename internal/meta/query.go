@@ -337,6 +337,28 @@ func (t *Tree) Page(pattern, nameGlob string, after object.ID, limit int, idsOnl
 	return rows, false
 }
 
+// Rows returns the rows of those objects that exist, in id order.
+func (t *Tree) Rows(ids []object.ID) []Row {
+	ids = slices.Clone(ids)
+	slices.Sort(ids)
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	byID := map[object.ID][]string{}
+	for name, id := range t.names {
+		if _, wanted := slices.BinarySearch(ids, id); wanted {
+			byID[id] = append(byID[id], name)
+		}
+	}
+	var rows []Row
+	for _, id := range slices.Compact(ids) {
+		if e := t.objects[id]; e != nil {
+			slices.Sort(byID[id])
+			rows = append(rows, t.row(e, byID[id]))
+		}
+	}
+	return rows
+}
+
 func (t *Tree) row(e *entry, names []string) Row {
 	plain := make([]byte, 0, len(e.plain)+2)
 	plain = append(append(append(plain, '{'), e.plain...), '}')

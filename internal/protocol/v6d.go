@@ -57,12 +57,13 @@ type (
 		Lost   bool           `wire:"lost"`   // events between the cursor and the first one were forgotten
 	}
 	PageRequest struct {
-		Pattern string   `wire:"pattern,optional"` // glob on the typename; empty for all
-		Name    string   `wire:"name,optional"`    // glob on the object's names; empty for all
-		Cursor  string   `wire:"cursor,optional"`  // from the page before
-		Limit   uint64   `wire:"limit,optional"`   // most objects in one page; 0 for the daemon's choice
-		Fields  []string `wire:"fields,optional"`  // keys of the rows; empty for the usual ones
-		Blobs   bool     `wire:"blobs,optional"`   // list sealed blobs instead of objects
+		Pattern string      `wire:"pattern,optional"` // glob on the typename; empty for all
+		Name    string      `wire:"name,optional"`    // glob on the object's names; empty for all
+		Cursor  string      `wire:"cursor,optional"`  // from the page before
+		Limit   uint64      `wire:"limit,optional"`   // most objects in one page; 0 for the daemon's choice
+		Fields  []string    `wire:"fields,optional"`  // keys of the rows; empty for the usual ones
+		Blobs   bool        `wire:"blobs,optional"`   // list sealed blobs instead of objects
+		IDs     []object.ID `wire:"ids,optional"`     // these objects only, those that exist, in one page
 	}
 	PageReply struct {
 		Items  wirejson.Value `wire:"items"`  // [{id, typename, …}]

@@ -74,7 +74,16 @@ func page(_ context.Context, c *conn, q *protocol.PageRequest, r *protocol.PageR
 	if q.Blobs {
 		return pageBlobs(c, after, limit, r)
 	}
-	rows, more := c.ss.tree.Page(q.Pattern, q.Name, after, limit, len(q.Fields) == 1 && q.Fields[0] == "id")
+	var rows []meta.Row
+	var more bool
+	if len(q.IDs) > 0 {
+		if err := checkCount(len(q.IDs)); err != nil {
+			return err
+		}
+		rows = c.ss.tree.Rows(q.IDs)
+	} else {
+		rows, more = c.ss.tree.Page(q.Pattern, q.Name, after, limit, len(q.Fields) == 1 && q.Fields[0] == "id")
+	}
 	b := []byte{'['}
 	for i := range rows {
 		if i > 0 {

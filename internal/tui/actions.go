@@ -1,0 +1,172 @@
+package tui
+
+import (
+	"fmt"
+	"strings"
+
+	tea "charm.land/bubbletea/v2"
+)
+
+// action is something that can be done to subjects: a command line of v6d, which
+// may need one word from the user.
+type action struct {
+	key    string
+	name   string
+	asks   string             // what to type; "" for nothing
+	hint   string             // an example of it
+	many   bool               // on several subjects at once
+	fits   func(subject) bool // nil: on everything but streams
+	args   func(s subject, word string) []string
+	reads  bool // changes nothing in the daemon: allowed with --readonly
+	danger bool // what it does cannot be undone
+}
+
+func isObject(s subject) bool { return !s.stream && !s.id.IsBlob() }
+
+// words splits what the user typed; quotes are not needed.
+func words(text string) []string { return strings.Fields(text) }
+
+var actions = []action{
+	{
+		key: "x", name: "delete", many: true, danger: true, fits: func(s subject) bool { return !s.stream },
+		args: func(s subject, _ string) []string { return []string{"rm", s.arg()} },
+	},
+	{
+		key: "X", name: "delete with what refers to it", many: true, danger: true, fits: isObject,
+		args: func(s subject, _ string) []string { return []string{"rm", "--force", s.arg()} },
+	},
+	{
+		key: "n", name: "name", asks: "name", hint: "sales", fits: isObject,
+		args: func(s subject, w string) []string { return []string{"name", "set", s.arg(), w} },
+	},
+	{
+		key: "u", name: "drop the name", fits: func(s subject) bool { return isObject(s) && s.name != "" }, danger: true,
+		args: func(s subject, _ string) []string { return []string{"name", "rm", s.name} },
+	},
+	{
+		key: "e", name: "label", asks: "labels", hint: "stage=raw owner=me", many: true, fits: isObject,
+		args: func(s subject, w string) []string { return append([]string{"label", s.arg()}, words(w)...) },
+	},
+	{
+		key: "p", name: "persist", many: true, fits: isObject,
+		args: func(s subject, _ string) []string { return []string{"persist", s.arg()} },
+	},
+	{
+		key: "m", name: "migrate", asks: "to instance", hint: "i1", many: true, fits: isObject,
+		args: func(s subject, w string) []string { return []string{"migrate", s.arg(), "--to", w} },
+	},
+	{
+		key: "s", name: "save to a file", asks: "file", hint: "data.parquet", fits: func(s subject) bool { return !s.stream }, reads: true,
+		args: func(s subject, w string) []string { return []string{"get", s.arg(), w} },
+	},
+	{
+		key: "S", name: "stop the stream", fits: func(s subject) bool { return s.stream }, danger: true,
+		args: func(s subject, _ string) []string { return []string{"stream", "stop", s.arg()} },
+	},
+	{
+		key: "A", name: "abort the stream", fits: func(s subject) bool { return s.stream }, danger: true,
+		args: func(s subject, _ string) []string { return []string{"stream", "abort", s.arg()} },
+	},
+	{
+		key: "R", name: "remove the stream", fits: func(s subject) bool { return s.stream }, danger: true,
+		args: func(s subject, _ string) []string { return []string{"stream", "rm", s.arg()} },
+	},
+}
+
+// actionNamed finds the action that a key of a page means.
+func actionNamed(name string) *action {
+	for i := range actions {
+		if actions[i].name == name {
+			return &actions[i]
+		}
+	}
+	return nil
+}
+
+// possible lists what can be done to all of the subjects.
+func (m *Model) possible(list []subject) (out []*action) {
+	for i := range actions {
+		a := &actions[i]
+		ok := len(list) > 0 && (len(list) == 1 || a.many) && (a.reads || !m.opts.ReadOnly)
+		for _, s := range list {
+			ok = ok && (a.fits == nil || a.fits(s))
+		}
+		if ok {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// begin asks what is to be asked for an action, and at last whether to do it.
+func (m *Model) begin(a *action, list []subject) tea.Cmd {
+	if len(list) == 0 {
+		return m.say("nothing is selected")
+	}
+	if m.opts.ReadOnly && !a.reads {
+		return m.say("--readonly: nothing can be changed")
+	}
+	for _, s := range list {
+		if a.fits != nil && !a.fits(s) {
+			return m.say("cannot " + a.name + " " + s.title())
+		}
+	}
+	if len(list) > 1 && !a.many {
+		return m.say(a.name + " works on one object at a time")
+	}
+	if a.asks == "" {
+		m.askFor(a, list, "")
+		return nil
+	}
+	m.input(input{
+		title: strings.ToUpper(a.name[:1]) + a.name[1:], label: a.asks, hint: a.hint, about: about(list),
+		preview: func(word string) string { return commandLine(a.args(list[0], word)) },
+		submit: func(m *Model, word string) tea.Cmd {
+			if strings.TrimSpace(word) == "" {
+				return m.say(a.asks + ": nothing was typed")
+			}
+			m.askFor(a, list, strings.TrimSpace(word))
+			return nil
+		},
+	})
+	return nil
+}
+
+func about(list []subject) string {
+	if len(list) == 1 {
+		return list[0].title()
+	}
+	return fmt.Sprintf("%d objects, %s and others", len(list), list[0].title())
+}
+
+// askFor shows the commands of an action, and runs them when the answer is yes.
+// More than one deletion wants the number typed.
+func (m *Model) askFor(a *action, list []subject, word string) {
+	var lines [][]string
+	for _, s := range list {
+		lines = append(lines, a.args(s, word))
+	}
+	c := confirm{
+		title: strings.ToUpper(a.name[:1]) + a.name[1:] + "?", text: about(list), command: commandLine(lines[0]), danger: a.danger,
+		yes: func(m *Model) tea.Cmd { return m.run(lines) },
+	}
+	if len(lines) > 1 {
+		c.command += fmt.Sprintf("   and %d more", len(lines)-1)
+		if a.danger {
+			c.typed = fmt.Sprint(len(lines))
+		}
+	}
+	m.confirm(c)
+}
+
+// commandLine writes a command as one would type it.
+func commandLine(args []string) string {
+	out := []string{"v6d"}
+	for _, a := range args {
+		if a == "" || strings.ContainsAny(a, " \t\n'\"\\$&|;<>*?()#~`") {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		out = append(out, a)
+	}
+	return clean(strings.Join(out, " "))
+}
