@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +54,8 @@ func TestChaos(t *testing.T) {
 		}
 	})
 	for i := range chaosNodes {
-		c.add(i, c.etcd.Endpoint(), "--log-level", "info").start()
+		// The last node never reads its peers' memory: it has what it migrates sent.
+		c.add(i, c.etcd.Endpoint(), "--log-level", "info", fmt.Sprintf("--peer-ipc=%t", i < chaosNodes-1)).start()
 	}
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -197,6 +199,9 @@ func (c *chaos) step(i int, r *rand.Rand) (kind string, err error) {
 	case p < 82:
 		return c.global(i, r, exists)
 
+	case p < 87:
+		return c.migrate(i, r, exists)
+
 	default:
 		return c.remove(i, r, exists)
 	}
@@ -220,7 +225,7 @@ func (c *chaos) global(i int, r *rand.Rand, exists func(*item) bool) (string, er
 	free := func() { c.l.put(func() {}, parts...) }
 	for range 2 + r.IntN(2) {
 		// A link to a copy would lead to its source, which has the same signature.
-		if p := c.l.pick(r, func(it *item) bool { return exists(it) && it.parts == nil && !it.copied }); p != nil {
+		if p := c.l.pick(r, func(it *item) bool { return exists(it) && it.parts == nil && !it.copied && !it.migrated }); p != nil {
 			parts = append(parts, p)
 		}
 	}
@@ -260,6 +265,44 @@ func (c *chaos) global(i int, r *rand.Rand, exists func(*item) bool) (string, er
 	}
 	free()
 	return "global", err
+}
+
+// migrate brings a thing of another node here. Things with equivalents are no parts
+// of global objects, which would live on with one of them.
+func (c *chaos) migrate(i int, r *rand.Rand, exists func(*item) bool) (string, error) {
+	from := c.l.pick(r, func(it *item) bool {
+		return exists(it) && it.parts == nil && !it.copied && !it.inGlobal && it.maker == it.node && it.node != i
+	})
+	if from == nil {
+		return "", nil
+	}
+	it := &item{thing: from.thing, node: i, maker: i, migrated: true, asked: time.Now(), persisted: yes}
+	err := c.nodes[i].do(func(ctx context.Context, cl *client.Client) error {
+		m, err := cl.Migrate(ctx, from.id, client.MigrateOptions{Verify: r.IntN(2) == 0})
+		if err != nil {
+			return err
+		}
+		copied, err := cl.GetObject(ctx, m.ID)
+		if err == nil {
+			it.id, it.blob = m.ID, copied.Member("buffer_").ID
+		}
+		return err
+	})
+	known := false
+	c.l.put(func() {
+		from.migrated = true
+		from.tell("migrate to "+it.id.String(), i, err)
+		known = slices.ContainsFunc(c.l.items, func(other *item) bool { return other.id == it.id })
+	}, from)
+	if err == nil && !known { // the same copy is the answer again and again
+		c.l.add(it)
+		c.l.put(func() {
+			for label, can := range from.labels {
+				it.labels[label] = &labelled{append(slices.Clone(can.values), ""), can.at}
+			}
+		}, it)
+	}
+	return "migrate", err
 }
 
 // remove deletes an object. Members of global objects go only with those.
@@ -446,7 +489,124 @@ func (c *chaos) verify(dead int) {
 			}
 		}
 	}
+	if !t.Failed() {
+		c.drained(dead)
+	}
 	c.emptied(dead)
+}
+
+// drained drains a node: nothing is lost, nothing persistent stays there.
+func (c *chaos) drained(dead int) {
+	t := c.t
+	var live []*node
+	for i, n := range c.nodes {
+		if i != dead {
+			live = append(live, n)
+		}
+	}
+	from, by := live[0], live[1]
+	number, err := from.number()
+	must(t, err)
+	contents := func() (seeds map[string]int, there int) {
+		seeds = map[string]int{}
+		must(t, by.do(func(ctx context.Context, cl *client.Client) error {
+			for r, err := range cl.Rows(ctx, client.PageOptions{Fields: []string{"seed"}}) {
+				if err != nil {
+					return err
+				}
+				switch {
+				case r.Transient:
+				case r.Type == thingType:
+					seeds[string(r.Fields["seed"])]++
+					fallthrough
+				default:
+					if r.Instance == number {
+						there++
+					}
+				}
+			}
+			return nil
+		}))
+		return seeds, there
+	}
+	before, there := contents()
+	names := map[string]string{} // seeds by name
+	seedsOf := func(f func(name string, id client.ID, seed string)) {
+		must(t, by.do(func(ctx context.Context, cl *client.Client) error {
+			list, err := cl.ListNames(ctx, "*", 1_000_000)
+			if err != nil {
+				return err
+			}
+			for name, id := range list {
+				m, err := cl.GetObject(ctx, id)
+				if err != nil {
+					return fmt.Errorf("name %s: %w", name, err)
+				}
+				f(name, id, string(m.Raw("seed")))
+			}
+			return nil
+		}))
+	}
+	seedsOf(func(name string, _ client.ID, seed string) { names[name] = seed })
+	began := time.Now()
+	out, errs, code := by.cliFor(5*time.Minute, "cluster", "drain", fmt.Sprintf("i%d", number), "--yes")
+	if code != 0 {
+		t.Errorf("drain: exit code %d: %s%s", code, out, errs)
+		return
+	}
+	after, left := contents()
+	if left != 0 {
+		t.Errorf("%d persistent objects are left on the node that was drained", left)
+	}
+	for seed := range before {
+		if after[seed] == 0 {
+			t.Errorf("the drain lost the thing of seed %s", seed)
+		}
+	}
+	seedsOf(func(name string, id client.ID, seed string) {
+		if seed != names[name] {
+			t.Errorf("name %s is %s with seed %s after the drain, it was seed %s", name, id, seed, names[name])
+		}
+		delete(names, name)
+	})
+	for name := range names {
+		t.Errorf("name %s is gone after the drain", name)
+	}
+	// Then the node can go; every byte is elsewhere.
+	from.stop()
+	read := 0
+	for _, n := range live[1:] {
+		must(t, n.do(func(ctx context.Context, cl *client.Client) error {
+			for r, err := range cl.Rows(ctx, client.PageOptions{Type: thingType}) {
+				if err != nil {
+					return err
+				}
+				if r.Transient || r.Instance != uint64(cl.Info().InstanceID) {
+					continue
+				}
+				m, err := cl.GetObject(ctx, r.ID)
+				if err != nil {
+					return err
+				}
+				seed, _ := m.Int("seed")
+				size, _ := m.Int("size")
+				b, err := cl.GetBlob(ctx, m.Member("buffer_").ID)
+				if err != nil {
+					return err
+				}
+				if !bytes.Equal(b.Bytes(), pattern(uint64(seed), int(size))) {
+					t.Errorf("%s has wrong bytes after the drain", r.ID)
+				}
+				read++
+				if err := b.Release(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}
+	t.Logf("drained %d objects in %v; %d things are right on the other nodes", there, since(began), read)
+	from.start()
 }
 
 // explain logs what happened to the objects that an error names: what clients

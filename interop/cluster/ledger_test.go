@@ -50,6 +50,7 @@ type item struct {
 	ended     time.Time // when the last deletion was asked for
 	labels    map[string]*labelled
 	inGlobal  bool // it is, or was, part of a global object
+	migrated  bool // it has equivalents on other nodes, or had
 	told      []string
 }
 
@@ -324,6 +325,8 @@ func (l *ledger) verify(v view, dead int) (required, optional int, wrong []strin
 		unknown := strings.HasPrefix(key, "object ") && !known[key]
 		if unknown && strings.Contains(v[key], ", copy=") && l.failed["copy"] > 0 {
 			optional++ // its maker never learned the id
+		} else if unknown && strings.Contains(v[key], thingType) && l.failed["migrate"] > 0 {
+			optional++ // nor did who asked for it
 		} else if unknown {
 			wrong = append(wrong, key+" is there, nobody made it: "+v[key])
 		}

@@ -294,7 +294,12 @@ func (n *node) even() error {
 
 // cli runs a command of v6d against the node's socket, on its host.
 func (n *node) cli(args ...string) (stdout, stderr string, code int) {
-	limited, cancel := context.WithTimeout(ctx, patience)
+	return n.cliFor(patience, args...)
+}
+
+// cliFor is cli for commands that take their time.
+func (n *node) cliFor(limit time.Duration, args ...string) (stdout, stderr string, code int) {
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := n.host.Command(limited, v6d, args...)
 	cmd.Env = append(os.Environ(), "V6D_SOCKET="+n.socket)
