@@ -56,10 +56,22 @@ func rowsCommand(d *deps, o headOptions, c *cobra.Command) *cobra.Command {
 			return usage("-n %d: want a number of rows", o.Rows)
 		}
 		return d.withObject(c.Context(), args[0], func(ctx context.Context, c *client.Client, m *client.Meta) error {
-			return withValue(ctx, c, m, o.Fetch, func(v any) error {
+			all := typed.Summarize(m).Rows
+			narrow := m
+			if all >= 0 { // parts that are not shown are not fetched
+				first := int64(0)
+				if o.tail {
+					first = max(all-o.Rows, 0)
+				}
+				narrow = typed.Narrow(m, first, first+o.Rows)
+			}
+			return withValue(ctx, c, narrow, o.Fetch, func(v any) error {
 				v, total, err := o.rows(v)
 				if err != nil {
 					return err
+				}
+				if narrow != m {
+					total = all
 				}
 				return d.writeRows(v, total)
 			})
