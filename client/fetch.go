@@ -73,5 +73,9 @@ func (c *Client) DialInstance(ctx context.Context, n InstanceID) (*Client, error
 	if err != nil {
 		return nil, fmt.Errorf("instance %d: %w", n, err)
 	}
+	if is := peer.Info().InstanceID; is != n {
+		_ = peer.Close() // the error says more
+		return nil, status.Errorf(status.ConnectionFailed, "at %s, where instance %d was, instance %d answers", at.RPCEndpoint, n, is)
+	}
 	return peer, nil
 }

@@ -113,9 +113,12 @@ func (c *Client) StreamBlobs(ctx context.Context, ids []ID, o RangeOptions, size
 	err := call(ctx, c, protocol.GetRemote, &q, &r, func() error {
 		list := make([]int64, len(r.Payloads))
 		for i := range r.Payloads {
-			if list[i] = r.Payloads[i].DataSize; list[i] < 0 {
-				return fmt.Errorf("blob %s claims %d bytes", r.Payloads[i].ObjectID, list[i])
+			if list[i] = r.Payloads[i].DataSize; list[i] < 0 || list[i] > 1<<62 {
+				return f.fail(status.Errorf(status.IOError, "blob %s claims %d bytes", r.Payloads[i].ObjectID, list[i]))
 			}
+		}
+		if len(list) > len(ids) {
+			return f.fail(status.Errorf(status.IOError, "%d blobs came, %d were asked for", len(list), len(ids)))
 		}
 		for i, id := range ids {
 			if i >= len(r.Payloads) || r.Payloads[i].ObjectID != id {

@@ -93,6 +93,8 @@ func addServeFlags(f *pflag.FlagSet) {
 	f.String("htpasswd", "", "password file; clients must then give user and password")
 	f.Bool("compression", def.Compression, "offer zstd to remote clients")
 	f.Bool("peer-ipc", def.PeerIPC, "copy from daemons of this host through their sockets instead of TCP")
+	f.String("peer-user", "", "user for pulling from daemons with --htpasswd; the password comes from --peer-password-file or V6D_PEER_PASSWORD")
+	f.String("peer-password-file", "", "file with the password of --peer-user")
 	f.Int("stream-threshold", def.StreamThreshold, "percent of the pool above which stream writers wait")
 	f.String("deployment", def.Deployment, "what clients are told of the deployment: local or distributed")
 	f.String("rpc-advertise", "", "HOST:PORT by which other hosts reach --rpc-listen")

@@ -27,23 +27,25 @@ const DefaultRPC = "127.0.0.1:9600"
 // Serve is the configuration of a daemon. The keys are those of the config
 // file; flags have the same names.
 type Serve struct {
-	Socket          string `mapstructure:"socket"`           // path of the IPC socket
-	SocketMode      string `mapstructure:"socket-mode"`      // octal permissions of the socket
-	RPCListen       string `mapstructure:"rpc-listen"`       // host:port, or off
-	HTTPListen      string `mapstructure:"http-listen"`      // host:port of /healthz, /readyz and /metrics, or off
-	Pprof           bool   `mapstructure:"pprof"`            // profiles on the same port
-	Size            string `mapstructure:"size"`             // pool size; empty: half of what there is
-	Memory          string `mapstructure:"memory"`           // auto, anonymous, or a folder on a tmpfs
-	Huge            string `mapstructure:"huge"`             // auto, always or never
-	StrictReads     bool   `mapstructure:"strict-reads"`     // never reuse memory that a 0.24 client may read
-	Keep            bool   `mapstructure:"keep"`             // leave the pool behind at a clean stop
-	Fresh           bool   `mapstructure:"fresh"`            // discard what an earlier daemon left
-	Meta            string `mapstructure:"meta"`             // local, etcd or embed
-	LogLevel        string `mapstructure:"log-level"`        // debug, info, warn or error
-	LogFormat       string `mapstructure:"log-format"`       // text or json
-	HTPasswd        string `mapstructure:"htpasswd"`         // password file; empty: no authentication
-	Compression     bool   `mapstructure:"compression"`      // offer zstd to remote clients
-	PeerIPC         bool   `mapstructure:"peer-ipc"`         // pull from daemons on this host through their sockets
+	Socket          string `mapstructure:"socket"`       // path of the IPC socket
+	SocketMode      string `mapstructure:"socket-mode"`  // octal permissions of the socket
+	RPCListen       string `mapstructure:"rpc-listen"`   // host:port, or off
+	HTTPListen      string `mapstructure:"http-listen"`  // host:port of /healthz, /readyz and /metrics, or off
+	Pprof           bool   `mapstructure:"pprof"`        // profiles on the same port
+	Size            string `mapstructure:"size"`         // pool size; empty: half of what there is
+	Memory          string `mapstructure:"memory"`       // auto, anonymous, or a folder on a tmpfs
+	Huge            string `mapstructure:"huge"`         // auto, always or never
+	StrictReads     bool   `mapstructure:"strict-reads"` // never reuse memory that a 0.24 client may read
+	Keep            bool   `mapstructure:"keep"`         // leave the pool behind at a clean stop
+	Fresh           bool   `mapstructure:"fresh"`        // discard what an earlier daemon left
+	Meta            string `mapstructure:"meta"`         // local, etcd or embed
+	LogLevel        string `mapstructure:"log-level"`    // debug, info, warn or error
+	LogFormat       string `mapstructure:"log-format"`   // text or json
+	HTPasswd        string `mapstructure:"htpasswd"`     // password file; empty: no authentication
+	Compression     bool   `mapstructure:"compression"`  // offer zstd to remote clients
+	PeerIPC         bool   `mapstructure:"peer-ipc"`     // pull from daemons on this host through their sockets
+	PeerUser        string `mapstructure:"peer-user"`    // as whom to pull from daemons with --htpasswd
+	PeerPassword    string `mapstructure:"peer-password-file"`
 	StreamThreshold int    `mapstructure:"stream-threshold"` // percent of the pool above which stream writers wait
 	Deployment      string `mapstructure:"deployment"`       // what clients are told: local or distributed
 

@@ -22,14 +22,23 @@ func (j *job) connect(ctx context.Context) (*client.Client, error) {
 	deadline := time.Now().Add(j.m.opts.Patience)
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		limited, cancel := context.WithTimeout(ctx, min(5*time.Second, j.m.opts.Patience))
-		c, err := client.Dial(limited, client.Options{Endpoint: j.p.From.Endpoint, Session: j.p.From.Session, Compress: true})
+		c, err := client.Dial(limited, client.Options{
+			Endpoint: j.p.From.Endpoint, Session: j.p.From.Session, Compress: true, Username: j.m.opts.Username, Password: j.m.opts.Password,
+		})
 		cancel()
 		switch {
+		case err == nil && c.Info().InstanceID != j.p.From.Instance:
+			_ = c.Close() // the error says more
+			return nil, givenUp{status.Errorf(status.ConnectionFailed, "at %s, where instance %d was, instance %d answers",
+				j.p.From.Endpoint, j.p.From.Instance, c.Info().InstanceID)}
 		case err == nil:
 			return c, nil
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
 		case !errors.Is(err, client.Unreachable) && !errors.Is(err, context.DeadlineExceeded) || time.Now().After(deadline):
+			if errors.Is(err, context.DeadlineExceeded) {
+				err = status.Errorf(status.ConnectionFailed, "no answer")
+			}
 			return nil, givenUp{status.Errorf(status.Of(err), "connect to instance %d at %s: %w", j.p.From.Instance, j.p.From.Endpoint, err).
 				WithHint("is that daemon alive, and can it be reached from here? `v6d cluster ls` shows who can")}
 		}
@@ -48,14 +57,14 @@ func (e givenUp) Unwrap() error { return e.error }
 
 // sameHost connects to the peer over its IPC socket, if that is on this host. It
 // returns nil when it is not.
-func sameHost(ctx context.Context, c *client.Client) (*client.Client, error) {
+func (m *Mover) sameHost(ctx context.Context, c *client.Client) (*client.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	there, err := c.Identity(ctx)
 	if err != nil || there.Socket == "" {
 		return nil, err
 	}
-	near, err := client.Dial(ctx, client.Options{Socket: there.Socket})
+	near, err := client.Dial(ctx, client.Options{Socket: there.Socket, Username: m.opts.Username, Password: m.opts.Password})
 	if err != nil {
 		return nil, err
 	}
@@ -71,12 +80,12 @@ func sameHost(ctx context.Context, c *client.Client) (*client.Client, error) {
 
 // far reads blobs piece by piece, over several connections.
 func (j *job) far(ctx context.Context, first *client.Client) error {
-	sizes, err := first.BlobSizes(ctx, j.p.IDs)
-	if err == nil {
-		err = j.allot(Network, sizes)
-	}
+	sizes, first, err := j.sizes(ctx, first)
 	if err != nil {
-		return errors.Join(j.gone(err), first.Close())
+		return err
+	}
+	if err := j.allot(Network, sizes); err != nil {
+		return errors.Join(err, first.Close())
 	}
 	q := &queue{ids: j.p.IDs, sizes: sizes}
 	n := j.p.Settings.Parallel
@@ -98,7 +107,29 @@ func (j *job) far(ctx context.Context, first *client.Client) error {
 	return g.Wait()
 }
 
+// sizes asks how large the blobs are, over other connections when c breaks. It
+// returns the one that it was told over, or closes them all.
+func (j *job) sizes(ctx context.Context, c *client.Client) (sizes []int64, _ *client.Client, err error) {
+	for idle := 0; ; {
+		err = j.guarded(ctx, func(ctx context.Context, _ *atomic.Bool) (err error) {
+			sizes, err = c.BlobSizes(ctx, j.p.IDs)
+			return err
+		})
+		if err == nil {
+			return sizes, c, nil
+		}
+		_ = c.Close() // nothing is lost with it
+		if err = j.again(ctx, &idle, err); err != nil {
+			return nil, nil, err
+		}
+		if c, err = j.connect(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
 const (
+	leastPiece = 64 << 10 // on links that break again and again
 	firstPiece = 1 << 20  // before it is known how fast the link is
 	largePiece = 32 << 20 // a round trip more for each does not count any more
 	mostRanges = 4096     // of one request
@@ -133,14 +164,17 @@ func (q *queue) take(size int64) (piece []segment) {
 	defer q.mu.Unlock()
 	seen := map[int]bool{}
 	for len(q.back) > 0 && size > 0 && len(piece) < mostRanges {
-		s := q.back[len(q.back)-1]
+		s := &q.back[len(q.back)-1]
 		if seen[s.i] { // a request names each blob once
 			return piece
 		}
 		seen[s.i] = true
-		q.back = q.back[:len(q.back)-1]
-		piece = append(piece, s)
-		size -= s.n
+		n := min(s.n, size)
+		piece = append(piece, segment{s.i, s.off, n})
+		size -= n
+		if s.off, s.n = s.off+n, s.n-n; s.n == 0 {
+			q.back = q.back[:len(q.back)-1]
+		}
 	}
 	for q.next < len(q.ids) && size > 0 && len(piece) < mostRanges {
 		if seen[q.next] {
@@ -199,6 +233,7 @@ func (w *worker) run(ctx context.Context) error {
 			}
 			continue
 		}
+		w.idle = 0
 		w.tune(n, took, mode)
 	}
 }
@@ -211,7 +246,7 @@ func (w *worker) tune(n int64, took time.Duration, mode Mode) {
 	case took < pieceTime/2:
 		w.size = min(2*w.size, largePiece)
 	case took > 2*pieceTime:
-		w.size = max(w.size/2, firstPiece)
+		w.size = max(w.size/2, min(w.size, firstPiece))
 	}
 	// Under a limit of our own nothing is known of the link.
 	if mode != On && mode != Off && !w.compress && w.j.limit == nil && n >= firstPiece/2 {
@@ -219,8 +254,8 @@ func (w *worker) tune(n int64, took time.Duration, mode Mode) {
 	}
 }
 
-// bring reads a piece. On an error the segments are shortened by what has come;
-// n tells how much that was.
+// bring reads a piece. On an error the segments are shortened by what has come, and
+// fits its checksum where there is one; n tells how much that was.
 func (w *worker) bring(ctx context.Context, piece []segment) (n int64, err error) {
 	j := w.j
 	if w.c == nil {
@@ -235,26 +270,24 @@ func (w *worker) bring(ctx context.Context, piece []segment) (n int64, err error
 	if w.compress {
 		j.t.squeezed.Store(true)
 	}
-	// What has come counts at once, but not before its checksum fits.
 	verify := j.p.Settings.Verify || w.compress
 	o := client.RangeOptions{Compress: w.compress, Sums: verify}
 	came := make([]int64, len(piece))
+	verified := 0 // segments
 	err = j.guarded(ctx, func(ctx context.Context, seen *atomic.Bool) error {
 		return w.c.ReadRanges(ctx, ranges, o, func(i int, _ int64, r io.Reader) error {
+			verified = i // the checksums of those before fit
 			counted := &counter{r: r, n: &came[i]}
 			return j.write(ctx, j.views[piece[i].i], piece[i].off, piece[i].n, counted, seen)
 		})
 	})
 	for i, k := range came {
-		n += k
-		if err == nil || !verify {
-			continue
+		if err != nil && verify && i >= verified {
+			j.t.done.Add(-k) // it comes again
+			k = 0
 		}
-		j.t.done.Add(-k) // it comes again
-		came[i] = 0
-	}
-	if err != nil {
-		for i, k := range came {
+		n += k
+		if err != nil {
 			piece[i].off += k
 			piece[i].n -= k
 		}
@@ -276,32 +309,49 @@ func (c *counter) Read(p []byte) (int, error) {
 
 // recover decides whether a failed piece is worth another connection.
 func (w *worker) recover(ctx context.Context, err error, progress bool) error {
+	w.hangUp()
+	w.c = nil
+	least := int64(leastPiece)
+	if progress {
+		least = min(w.size, firstPiece)
+	}
+	w.size = max(w.size/2, least)
+	if progress && ctx.Err() == nil && broken(err) {
+		w.idle = 0
+		w.j.resume(err)
+		return nil
+	}
+	return w.j.again(ctx, &w.idle, err)
+}
+
+// again decides whether a request that failed without a byte is worth another
+// connection, and waits a moment before that. idle counts them.
+func (j *job) again(ctx context.Context, idle *int, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	w.hangUp()
-	w.c = nil
 	if !broken(err) && !errors.Is(err, client.ErrChecksum) {
-		return w.j.gone(err)
+		return j.gone(err)
 	}
-	if progress {
-		w.idle = 0
-	} else if w.idle++; w.idle > mostIdle {
-		return status.Errorf(status.Of(err), "the connection to instance %d broke %d times before a byte came: %w", w.j.p.From.Instance, w.idle, err)
+	if *idle++; errors.Is(err, errSilent) { // that took long enough: once more
+		*idle += mostIdle / 2
 	}
-	w.j.t.resumed.Add(1)
-	w.size = max(w.size/2, firstPiece)
-	w.j.m.opts.Log.Info("a transfer goes on over another connection", "object", w.j.p.Object, "progress", progress, "err", err)
-	if progress {
-		return nil
+	if *idle > mostIdle {
+		return j.unsteady(err)
 	}
-	// Not a byte: not at once again.
+	j.resume(err)
 	select {
 	case <-time.After(100 * time.Millisecond):
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
+}
+
+// resume notes that a connection was lost, and another takes over.
+func (j *job) resume(err error) {
+	j.t.resumed.Add(1)
+	j.m.opts.Log.Info("a transfer goes on over another connection", "object", j.p.Object, "err", err)
 }
 
 // mostIdle bounds how often a connection may break before a byte comes.

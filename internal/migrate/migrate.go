@@ -37,6 +37,8 @@ type Options struct {
 	// Patience is how long a pull goes on without a byte, while its peer cannot be
 	// reached or says nothing (20 s).
 	Patience time.Duration
+	// Username and Password are for peers with --htpasswd.
+	Username, Password string
 }
 
 // Mover pulls blobs from other daemons. It is safe for concurrent use.

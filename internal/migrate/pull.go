@@ -86,8 +86,10 @@ func (m *Mover) Run(ctx context.Context, p Pull) (views []store.View, st Status,
 	ctx, t.cancel = context.WithCancelCause(ctx)
 	defer t.cancel(nil)
 	m.begin(t)
-	j := &job{m: m, p: p, t: t}
+	j := &job{m: m, p: p, t: t, step: step}
 	if p.Settings.Limit > 0 {
+		// Nobody waits for its turn so long that its peer seems to be silent.
+		j.step = min(step, max(p.Settings.Limit/mostParallel, 1))
 		j.limit = rate.NewLimiter(rate.Limit(p.Settings.Limit), int(min(max(p.Settings.Limit/10, step), 64<<20)))
 	}
 	err = j.run(ctx)
@@ -117,6 +119,7 @@ type job struct {
 	p     Pull
 	t     *Transfer
 	limit *rate.Limiter // nil for none
+	step  int64         // bytes that are written at once
 	views []store.View
 }
 
@@ -139,7 +142,7 @@ func (j *job) run(ctx context.Context) error {
 		return j.classic(ctx, c)
 	}
 	if j.p.From.Local {
-		near, err := sameHost(ctx, c)
+		near, err := j.m.sameHost(ctx, c)
 		if err != nil {
 			j.m.opts.Log.Debug("not read over the peer's socket", "peer", j.p.From.Endpoint, "err", err)
 		}
@@ -182,7 +185,11 @@ func (j *job) discard() {
 
 // near copies blobs out of the mapped pool of a daemon on this host.
 func (j *job) near(ctx context.Context, c *client.Client) error {
-	blobs, err := c.GetBlobs(ctx, j.p.IDs)
+	var blobs []*client.Blob
+	err := j.guarded(ctx, func(ctx context.Context, _ *atomic.Bool) (err error) {
+		blobs, err = c.GetBlobs(ctx, j.p.IDs)
+		return err
+	})
 	if err != nil {
 		return j.gone(err)
 	}
@@ -195,7 +202,7 @@ func (j *job) near(ctx context.Context, c *client.Client) error {
 	}
 	for i, b := range blobs {
 		for off, rest := int64(0), b.Bytes(); len(rest) > 0; {
-			n := min(len(rest), step)
+			n := min(len(rest), int(j.step))
 			if err := j.pace(ctx, n); err != nil {
 				return err
 			}
@@ -211,6 +218,9 @@ func (j *job) near(ctx context.Context, c *client.Client) error {
 	}
 	return nil
 }
+
+// mostRestarts bounds how often a transfer starts from the beginning again.
+const mostRestarts = 3
 
 // classic reads blobs with one request that any daemon knows. It cannot be
 // resumed: when the connection breaks, it starts again.
@@ -236,10 +246,16 @@ func (j *job) classic(ctx context.Context, c *client.Client) error {
 				return nil
 			}, func(i int, size int64, r io.Reader) error { return j.write(ctx, j.views[i], 0, size, r, seen) })
 		})
-		if err == nil || !broken(err) || ctx.Err() != nil || failures == 3 {
+		if err == nil || !broken(err) || ctx.Err() != nil {
 			return j.gone(err)
 		}
+		if failures == mostRestarts {
+			return j.unsteady(err)
+		}
 		failures++
+		if errors.Is(err, errSilent) { // that took long enough: once more
+			failures = mostRestarts
+		}
 		j.t.resumed.Add(1)
 		j.t.done.Add(before - j.t.done.Load())
 		j.m.opts.Log.Info("a transfer starts again", "object", j.p.Object, "err", err)
@@ -256,7 +272,7 @@ func (j *job) write(ctx context.Context, v store.View, off, n int64, r io.Reader
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	for n > 0 {
-		piece := (*buf)[:min(n, step)]
+		piece := (*buf)[:min(n, j.step)]
 		got, err := io.ReadAtLeast(r, piece, min(len(piece), 64<<10))
 		if got > 0 {
 			if _, err := v.File.WriteAt(piece[:got], v.Off+off); err != nil {
@@ -280,14 +296,18 @@ func (j *job) write(ctx context.Context, v store.View, off, n int64, r io.Reader
 
 // pace waits until the next bytes may come, after so many.
 func (j *job) pace(ctx context.Context, n int) error {
-	if j.limit == nil {
-		return ctx.Err()
+	if ctx.Err() != nil || j.limit == nil {
+		return context.Cause(ctx)
 	}
-	return j.limit.WaitN(ctx, n)
+	err := j.limit.WaitN(ctx, n)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // errSilent is why a request to a peer that says nothing ends.
-var errSilent = errors.New("the peer has sent nothing for too long")
+var errSilent = status.Errorf(status.ConnectionFailed, "the peer has sent nothing for too long")
 
 // guarded runs a request and ends it when nothing is seen for too long.
 func (j *job) guarded(ctx context.Context, f func(ctx context.Context, seen *atomic.Bool) error) error {
@@ -297,19 +317,20 @@ func (j *job) guarded(ctx context.Context, f func(ctx context.Context, seen *ato
 	ended := make(chan struct{})
 	var g errgroup.Group
 	g.Go(func() error {
-		tick := time.NewTicker(j.m.opts.Patience)
+		tick := time.NewTicker(j.m.opts.Patience / 4)
 		defer tick.Stop()
-		for {
+		for silent := 0; silent < 4; {
 			select {
 			case <-ended:
 				return nil
 			case <-tick.C:
-				if !seen.Swap(false) {
-					cancel(errSilent)
-					return nil
+				if silent++; seen.Swap(false) {
+					silent = 0
 				}
 			}
 		}
+		cancel(errSilent)
+		return nil
 	})
 	err := f(ctx, &seen)
 	close(ended)
@@ -323,7 +344,12 @@ func broken(err error) bool {
 	if _, ok := errors.AsType[givenUp](err); ok {
 		return false
 	}
-	return errors.Is(err, errSilent) || errors.Is(err, client.Unreachable)
+	return errors.Is(err, client.Unreachable) // errSilent among them
+}
+
+// unsteady is the error of a peer whose connections break again and again.
+func (j *job) unsteady(err error) error {
+	return status.Errorf(status.ConnectionFailed, "connections to instance %d at %s broke again and again: %w", j.p.From.Instance, j.p.From.Endpoint, err)
 }
 
 // gone explains the error of a peer that lacks a blob.

@@ -38,7 +38,7 @@ func openBackend(ctx context.Context, cfg *config.Serve, log *slog.Logger) (meta
 		}, o)
 	}
 	var err error
-	if o.Password, err = password(cfg); err != nil {
+	if o.Password, err = password("etcd", cfg.EtcdPasswordFile); err != nil {
 		return nil, err
 	}
 	if o.TLS, err = clientTLS(cfg); err != nil {
@@ -47,14 +47,14 @@ func openBackend(ctx context.Context, cfg *config.Serve, log *slog.Logger) (meta
 	return etcd.Open(o)
 }
 
-// password reads the password for etcd from its file, or the environment.
-func password(cfg *config.Serve) (string, error) {
-	if cfg.EtcdPasswordFile == "" {
-		return os.Getenv("V6D_ETCD_PASSWORD"), nil
+// password reads a password from its file, or the environment.
+func password(of, file string) (string, error) {
+	if file == "" {
+		return os.Getenv("V6D_" + strings.ToUpper(of) + "_PASSWORD"), nil
 	}
-	b, err := os.ReadFile(cfg.EtcdPasswordFile)
+	b, err := os.ReadFile(file)
 	if err != nil {
-		return "", status.Errorf(status.UserInputError, "--etcd-password-file: %w", err)
+		return "", status.Errorf(status.UserInputError, "--%s-password-file: %w", of, err)
 	}
 	return strings.TrimRight(string(b), "\r\n"), nil
 }

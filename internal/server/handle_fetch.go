@@ -94,13 +94,10 @@ func (ss *session) fetch(ctx context.Context, h *store.Holder, from object.Insta
 				continue
 			}
 		}
-		views, err := ss.blobs.Get(nil, h, local, false)
-		if err != nil || len(views) == len(ids) {
+		if views, all, err := ss.blobs.GetAll(h, local); err != nil || all {
 			return views, err
 		}
-		for _, v := range views { // some went again: memory is short
-			_ = ss.blobs.Release(h, v.ID)
-		}
+		// Some went again: memory is short.
 	}
 	return nil, status.Errorf(status.NotEnoughMemory, "blobs of instance %d had to go again before they could be read: the pool is too small for them", from).
 		WithHint("read a smaller part, or start the daemon with a larger --size")
@@ -121,8 +118,8 @@ func (ss *session) look(ctx context.Context, from object.InstanceID, ids []objec
 	for i, id := range ids {
 		key := farBlob{from, id}
 		switch have := f.here[key]; {
-		case id == object.EmptyBlob:
-			local[i] = id
+		case id == object.EmptyBlob || have == object.EmptyBlob: // the copy of one that was shortened to nothing
+			local[i] = object.EmptyBlob
 		case have != 0 && ss.blobs.Cached(have):
 			local[i] = have
 		case f.coming[key] != nil:

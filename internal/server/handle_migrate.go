@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 
@@ -22,7 +23,6 @@ func init() {
 // moved is an object that came here.
 type moved struct {
 	id     object.ID
-	made   map[object.ID]object.ID // which copy stands for which object
 	status migrate.Status
 }
 
@@ -52,10 +52,7 @@ func migrateTo(ctx context.Context, c *conn, q *protocol.MigrateToRequest, r *pr
 		return err
 	}
 	if q.Names {
-		if m.made == nil {
-			m.made = map[object.ID]object.ID{q.ObjectID: m.id}
-		}
-		if err := c.ss.tree.MoveNames(ctx, m.made); err != nil {
+		if err := c.ss.tree.MoveNames(ctx, q.ObjectID, m.id); err != nil {
 			return fmt.Errorf("object %s is here as %s, but not all of its names point there: %w", q.ObjectID, m.id, err)
 		}
 	}
@@ -105,14 +102,36 @@ func (ss *session) bring(ctx context.Context, id object.ID, s migrate.Settings) 
 	for i, v := range views {
 		blobs[o.Blobs[i]], ids[i] = v.ID, v.ID
 	}
-	if err = ss.blobs.Finish(views); err == nil {
-		m := moved{status: st}
-		if m.id, m.made, err = ss.tree.Adopt(ctx, id, blobs); err == nil {
-			return m, nil
+	m := moved{status: st}
+	if err = ss.finish(views); err == nil {
+		m.id, err = ss.tree.Adopt(ctx, id, blobs)
+	}
+	// Of an object that failed nothing is kept, nor what a copy of a member brought
+	// meanwhile.
+	for _, b := range ids {
+		if len(ss.tree.Owners(b)) == 0 {
+			if err := ss.blobs.Drop(nil, b); err != nil && !errors.Is(err, status.ObjectNotExists) {
+				ss.srv.log.Warn("a blob that nothing needs stays", "blob", b, "err", err)
+			}
 		}
 	}
-	ss.blobs.DropAll(nil, ids)
-	return moved{}, err
+	if err != nil {
+		return moved{}, err
+	}
+	return m, nil
+}
+
+// finish seals blobs that have been brought, unless one was deleted meanwhile.
+func (ss *session) finish(views []store.View) error {
+	if err := ss.blobs.Finish(views); err != nil {
+		return err
+	}
+	for _, v := range views {
+		if _, ok := ss.blobs.Sealed(v.ID); !ok {
+			return status.Errorf(status.ObjectNotExists, "blob %s of the copy was deleted meanwhile", v.ID)
+		}
+	}
+	return nil
 }
 
 // pull brings blobs of another instance here, all written and none sealed. The

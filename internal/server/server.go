@@ -115,8 +115,13 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 	s := &Server{
 		cfg: o.Config, log: o.Log, version: o.Version, started: time.Now(),
 		sessions: map[object.SessionID]*session{}, conns: map[*conn]struct{}{},
-		ids: object.NewGenerator(0), mover: migrate.New(migrate.Options{Log: o.Log, Patience: o.Config.PeerPatience}),
+		ids: object.NewGenerator(0),
 	}
+	secret, err := password("peer", s.cfg.PeerPassword)
+	if err != nil {
+		return nil, err
+	}
+	s.mover = migrate.New(migrate.Options{Log: o.Log, Patience: s.cfg.PeerPatience, Username: s.cfg.PeerUser, Password: secret})
 	if s.mode, err = s.cfg.Mode(); err != nil {
 		return nil, err
 	}
