@@ -1,5 +1,5 @@
 // Command gen writes what is generated from the code: man pages, completions,
-// and the tables in docs/protocol.md, docs/exit-codes.md and docs/types.md. `go generate ./...`
+// and the tables in docs/protocol.md, docs/exit-codes.md, docs/types.md and docs/tui.md. `go generate ./...`
 // runs it; .ci/run fails when the result differs from what is committed.
 package main
 
@@ -17,6 +17,7 @@ import (
 	"github.com/v6d-go/v6d/internal/output"
 	"github.com/v6d-go/v6d/internal/protocol"
 	"github.com/v6d-go/v6d/internal/status"
+	"github.com/v6d-go/v6d/internal/tui"
 	"github.com/v6d-go/v6d/typed"
 )
 
@@ -39,7 +40,7 @@ func generate(repo string) error {
 	if err := manPages(repo, cli.Root(output.Streams{Out: io.Discard, Err: io.Discard})); err != nil {
 		return err
 	}
-	for _, step := range []func(string) error{completions, protocolTable, exitCodes, jsonShapes, typenames} {
+	for _, step := range []func(string) error{completions, protocolTable, exitCodes, jsonShapes, typenames, tuiKeys} {
 		if err := step(repo); err != nil {
 			return err
 		}
@@ -154,4 +155,18 @@ func replaceGenerated(file, name, text string) error {
 		return fmt.Errorf("%s lacks the markers of %s", file, name)
 	}
 	return os.WriteFile(file, []byte(before+begin+text+end+after), 0o644)
+}
+
+// tuiKeys writes the keys of the browser.
+func tuiKeys(repo string) error {
+	var b strings.Builder
+	b.WriteString("| key | what it does |\n|---|---|\n")
+	for _, k := range tui.Bindings() {
+		keys := strings.Fields(k.Keys)
+		for i, key := range keys {
+			keys[i] = "`" + key + "`"
+		}
+		fmt.Fprintf(&b, "| %s | %s |\n", strings.Join(keys, " "), k.Help)
+	}
+	return replaceGenerated(filepath.Join(repo, "docs", "tui.md"), "keys", b.String())
 }
