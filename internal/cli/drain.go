@@ -40,7 +40,7 @@ interrupted can be repeated.
 
 Transient objects and streams are not moved: they are seen on that instance only, and
 end with its daemon. What is persisted there while the drain is at work is moved as
-well. On a terminal it asks first, elsewhere it needs --yes.`,
+well. With --timeout it waits for a metadata service that is away. On a terminal it asks first, elsewhere it needs --yes.`,
 		Example: `  v6d cluster drain i2 --dry-run
   v6d cluster drain i2 --yes && systemctl stop v6d`,
 		Args: cobra.ExactArgs(1),
@@ -74,6 +74,7 @@ type target struct {
 
 // drain moves the objects of one instance.
 type drain struct {
+	d        *deps
 	c        *client.Client // of the daemon that is asked
 	from     uint64
 	targets  []*target
@@ -100,7 +101,7 @@ func (d *deps) runDrain(ctx context.Context, arg string, o drainOptions) error {
 		if !c.Info().Extended {
 			return status.Errorf(status.NotImplemented, "a drain needs a v6d daemon to ask").WithHint("name one with -H or --socket")
 		}
-		w := &drain{c: c, from: *from, settings: settings, moved: map[client.ID]client.ID{}}
+		w := &drain{d: d, c: c, from: *from, settings: settings, moved: map[client.ID]client.ID{}}
 		defer w.close()
 		if err := w.findTargets(ctx, d, o.To); err != nil {
 			return err
@@ -359,15 +360,17 @@ func (w *drain) move(ctx context.Context, r *drainRow) error {
 	})
 	var last error
 	for _, t := range order {
-		if r.Global {
-			last = w.makeAgain(ctx, t, r)
-		} else {
-			var m client.Migration
-			if m, last = t.c.Migrate(ctx, r.Object, w.settings); last == nil {
+		last = w.d.retried(ctx, func() error {
+			if r.Global {
+				return w.makeAgain(ctx, t, r)
+			}
+			m, err := t.c.Migrate(ctx, r.Object, w.settings)
+			if err == nil {
 				r.Copy, r.State = m.ID, "moved"
 				t.free -= m.Transfer.Bytes
 			}
-		}
+			return err
+		})
 		if last == nil {
 			r.To = t.number
 			w.moved[r.Object] = r.Copy
@@ -460,16 +463,20 @@ func (w *drain) deleteOriginals(ctx context.Context, moved []*drainRow) error {
 		}
 	}
 	if len(globals) > 0 {
-		if err := w.c.Delete(ctx, globals, client.DeleteOptions{Shallow: true}); err != nil {
+		if err := w.delete(ctx, globals, true); err != nil {
 			return err
 		}
 	}
 	for part := range slices.Chunk(objects, 1024) {
-		if err := w.c.Delete(ctx, part, client.DeleteOptions{}); err != nil {
+		if err := w.delete(ctx, part, false); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (w *drain) delete(ctx context.Context, ids []client.ID, shallow bool) error {
+	return w.d.retried(ctx, func() error { return w.c.Delete(ctx, ids, client.DeleteOptions{Shallow: shallow}) })
 }
 
 // noteLeft says what ends with the instance's daemon.

@@ -249,7 +249,11 @@ func (d *deps) move(ctx context.Context, dst *client.Client, r *migrateRow, sett
 		settings = client.MigrateOptions{}
 	}
 	stop := d.showTransfer(ctx, dst, r, o)
-	m, err := dst.Migrate(ctx, r.Object, settings)
+	var m client.Migration
+	err := d.retried(ctx, func() (err error) {
+		m, err = dst.Migrate(ctx, r.Object, settings)
+		return err
+	})
 	stop()
 	if err != nil {
 		return err

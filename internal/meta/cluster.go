@@ -40,6 +40,7 @@ type Cluster struct {
 	instances  map[object.InstanceID]map[string]json.RawMessage // by number, as their keys say
 	next       uint64                                           // next_instance_id
 	failure    error                                            // why the backend cannot be reached, or nil
+	answered   time.Time                                        // when the youngest question was asked that it answered
 	registered bool                                             // this instance's keys are there, as far as is known
 	again      map[object.ID]lost                               // own objects that the store has lost
 	acked      time.Time                                        // of the last heartbeat that was acknowledged
@@ -176,12 +177,20 @@ func (c *Cluster) unreachable() error {
 	return nil
 }
 
-// fail notes whether the backend answered.
-func (c *Cluster) fail(err error) {
+// fail notes whether the backend answered what it was asked at a time. That a
+// question of before an outage fails says nothing when a later one was answered.
+func (c *Cluster) fail(err error, asked time.Time) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, errLeft) {
 		return
 	}
 	c.mu.Lock()
+	if err != nil && c.answered.After(asked) {
+		c.mu.Unlock()
+		return
+	}
+	if err == nil && asked.After(c.answered) {
+		c.answered = asked
+	}
 	was := c.failure
 	c.failure = err
 	c.mu.Unlock()
@@ -191,6 +200,15 @@ func (c *Cluster) fail(err error) {
 		} else {
 			c.log.Info("the metadata service is back")
 		}
+	}
+}
+
+// heard notes that the backend has answered what it was asked at a time.
+func (c *Cluster) heard(asked time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if asked.After(c.answered) {
+		c.answered = asked
 	}
 }
 
@@ -227,10 +245,13 @@ func (c *Cluster) Sync(ctx context.Context) error {
 const headTimeout = syncTimeout - 500*time.Millisecond
 
 func (c *Cluster) readHead(ctx context.Context) (Position, error) {
+	asked := time.Now()
 	at, err := c.b.Head(ctx)
 	if err != nil {
-		c.fail(err)
+		c.fail(err, asked)
 		c.nudge() // the heart finds out what is the matter
+	} else {
+		c.heard(asked)
 	}
 	return at, err
 }

@@ -67,9 +67,10 @@ func (c *Cluster) nudge() {
 func (c *Cluster) beat(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, 2*commitTimeout)
 	defer cancel()
+	asked := time.Now()
 	err := c.pulse(limited)
 	if err == nil || !errors.Is(err, errRejoin) {
-		c.fail(err)
+		c.fail(err, asked)
 	}
 	return err
 }

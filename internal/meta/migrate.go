@@ -119,20 +119,16 @@ func blobLinks(plain []byte) (links []blobLink) {
 
 // Adopt files copies of an object of another instance and of its members, over
 // blobs that were brought here, and persists them: the same fields and signatures,
-// new ids. Which blobs stand for those of the origin, blobs tells. It returns the
-// copy, and which object stands for which of the origin's.
-func (t *Tree) Adopt(ctx context.Context, id object.ID, blobs map[object.ID]object.ID) (object.ID, map[object.ID]object.ID, error) {
+// new ids. Which blobs stand for those of the origin, blobs tells; those of members
+// of which there is a copy by now are not needed.
+func (t *Tree) Adopt(ctx context.Context, id object.ID, blobs map[object.ID]object.ID) (object.ID, error) {
 	made, err := t.copyOrigin(id, blobs)
 	if err != nil {
-		return 0, nil, err
+		return 0, err
 	}
 	if err := t.Persist(ctx, made[id]); err != nil {
-		// Blobs are the caller's.
-		_, undone := t.Delete(context.WithoutCancel(ctx), []object.ID{made[id]}, DeleteOptions{Deep: true}, func([]object.ID) {})
-		if undone != nil {
-			t.opts.Log.Warn("a copy that could not be persisted stays as a transient object", "id", made[id], "err", undone)
-		}
-		return 0, nil, err
+		t.retract(made)
+		return 0, err
 	}
 	if err := t.signParts(ctx, made); err != nil {
 		// Only a global object that has a part of this one as a member lacks something.
@@ -149,7 +145,30 @@ func (t *Tree) Adopt(ctx context.Context, id object.ID, blobs map[object.ID]obje
 	if e := t.objects[made[id]]; e != nil {
 		t.tell(Migrated, e, "")
 	}
-	return made[id], made, nil
+	return made[id], nil
+}
+
+// retract takes copies back that could not be persisted, here alone, since the
+// cluster may be out of reach. What it has got of them all the same is removed from
+// there when it answers again.
+func (t *Tree) retract(made map[object.ID]object.ID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var ops []op
+	for _, id := range made {
+		e := t.objects[id]
+		if e == nil {
+			continue
+		}
+		ops = append(ops, op{kind: opDelete, id: id})
+		if c := t.cluster; t.isShared() && (e.uncertain || !e.transient) {
+			c.mu.Lock()
+			c.orphans[id] = true
+			c.mu.Unlock()
+			c.nudge()
+		}
+	}
+	t.follow(ops)
 }
 
 // signParts files the signatures of copies whose origins are found by theirs: they
@@ -234,10 +253,12 @@ func replacePlain(plain []byte, links map[string]wirejson.Value, from, to object
 	return out
 }
 
-// MoveNames points the names of objects at their copies. made tells which copy
-// stands for which object.
-func (t *Tree) MoveNames(ctx context.Context, made map[object.ID]object.ID) error {
+// MoveNames points the names of an object of another instance, and of its members,
+// at what stands for them here: to, and its members.
+func (t *Tree) MoveNames(ctx context.Context, from, to object.ID) error {
 	t.mu.RLock()
+	made := map[object.ID]object.ID{}
+	t.pair(t.objects[from], t.objects[to], made)
 	names := map[string]object.ID{}
 	for name, id := range t.names {
 		if made[id] != 0 {
@@ -271,4 +292,22 @@ func (t *Tree) MoveNames(ctx context.Context, made map[object.ID]object.ID) erro
 		}
 	}
 	return nil
+}
+
+// pair notes which parts of a copy stand for which of its origin. Called with mu
+// held.
+func (t *Tree) pair(from, to *entry, made map[object.ID]object.ID) {
+	if from == nil || to == nil || from == to || made[from.id] != 0 {
+		return
+	}
+	made[from.id] = to.id
+	byKey := map[string]member{}
+	for _, m := range to.members {
+		byKey[m.key] = m
+	}
+	for _, m := range from.members {
+		if n, ok := byKey[m.key]; ok {
+			t.pair(t.resolve(m), t.resolve(n), made)
+		}
+	}
 }

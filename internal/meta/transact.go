@@ -85,16 +85,18 @@ func (t *Tree) transact(ctx context.Context, make func() (*plan, error)) error {
 	}
 	if small(p.changes) && len(p.conditions) < maxShared && !c.busy() {
 		p.conditions = append(p.conditions, Condition{Key: keyLockHolder, Is: NoneUnder})
+		asked := time.Now()
 		at, ok, err := c.commits.do(ctx, p.conditions, p.changes)
 		switch {
 		case err != nil:
 			t.doubt(p)
 			if _, said := errors.AsType[*status.Error](err); !said {
-				c.fail(err) // others need not wait for the same
+				c.fail(err, asked) // others need not wait for the same
 				c.nudge()
 			}
 			return unavailable(err)
 		case ok:
+			c.heard(asked)
 			return t.land(p, at.Revision)
 		}
 	}

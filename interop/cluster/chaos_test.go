@@ -549,7 +549,7 @@ func (c *chaos) drained(dead int) {
 	}
 	seedsOf(func(name string, _ client.ID, seed string) { names[name] = seed })
 	began := time.Now()
-	out, errs, code := by.cliFor(5*time.Minute, "cluster", "drain", fmt.Sprintf("i%d", number), "--yes")
+	out, errs, code := by.cliFor(5*time.Minute, "cluster", "drain", fmt.Sprintf("i%d", number), "--yes", "--timeout", "4m")
 	if code != 0 {
 		t.Errorf("drain: exit code %d: %s%s", code, out, errs)
 		return
