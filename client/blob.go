@@ -233,29 +233,13 @@ func (c *Client) GetBlob(ctx context.Context, id ID) (*Blob, error) {
 // NotExist if one of them is unknown; the references to the others then last as
 // long as the connection.
 func (c *Client) GetBlobs(ctx context.Context, ids []ID) ([]*Blob, error) {
-	blobs := make([]*Blob, 0, len(ids))
+	var blobs []*Blob
 	var r protocol.GetBuffersReply
-	each := func(get func(p *protocol.Payload) ([]byte, error)) func() error {
-		return func() error {
-			for i := range r.Payloads {
-				b, err := get(&r.Payloads[i])
-				if err != nil {
-					return err
-				}
-				blobs = append(blobs, &Blob{c: c, id: r.Payloads[i].ObjectID, b: b})
-			}
-			return nil
-		}
-	}
 	var err error
 	if c.info.Local {
-		err = call(ctx, c, protocol.GetBuffers, &protocol.GetBuffersRequest{IDs: ids}, &r, func() error {
-			for i := range r.Payloads { // all descriptors first: they follow the reply
-				if err := c.receive(&r.Payloads[i]); err != nil {
-					return err
-				}
-			}
-			return each(func(p *protocol.Payload) ([]byte, error) { return c.slice(p, false) })()
+		err = call(ctx, c, protocol.GetBuffers, &protocol.GetBuffersRequest{IDs: ids}, &r, func() (err error) {
+			blobs, err = c.mapBlobs(r.Payloads)
+			return err
 		})
 	} else {
 		q := protocol.GetRemoteRequest{IDs: ids, Compress: c.zstd}
@@ -265,7 +249,8 @@ func (c *Client) GetBlobs(ctx context.Context, ids []ID) ([]*Blob, error) {
 				return err
 			}
 			defer end.Close()
-			return each(func(p *protocol.Payload) ([]byte, error) { return readBlob(src, p) })()
+			blobs, err = c.eachBlob(r.Payloads, func(p *protocol.Payload) ([]byte, error) { return readBlob(src, p) })
+			return err
 		})
 	}
 	if err != nil {
@@ -281,6 +266,28 @@ func (c *Client) GetBlobs(ctx context.Context, ids []ID) ([]*Blob, error) {
 				return nil, status.Errorf(status.ObjectNotExists, "no blob %s", id)
 			}
 		}
+	}
+	return blobs, nil
+}
+
+// mapBlobs returns the blobs of a reply in their mappings. Called with mu held.
+func (c *Client) mapBlobs(list protocol.Payloads) ([]*Blob, error) {
+	for i := range list { // all descriptors first: they follow the reply
+		if err := c.receive(&list[i]); err != nil {
+			return nil, err
+		}
+	}
+	return c.eachBlob(list, func(p *protocol.Payload) ([]byte, error) { return c.slice(p, false) })
+}
+
+func (c *Client) eachBlob(list protocol.Payloads, get func(*protocol.Payload) ([]byte, error)) ([]*Blob, error) {
+	blobs := make([]*Blob, len(list))
+	for i := range list {
+		b, err := get(&list[i])
+		if err != nil {
+			return nil, err
+		}
+		blobs[i] = &Blob{c: c, id: list[i].ObjectID, b: b}
 	}
 	return blobs, nil
 }

@@ -29,21 +29,10 @@ func (c *Client) FetchBlobs(ctx context.Context, from InstanceID, ids []ID) ([]*
 		return nil, status.Errorf(status.NotImplemented, "over TCP nothing is fetched: dial the instance that has the blobs")
 	}
 	var r protocol.GetBuffersReply
-	blobs := make([]*Blob, 0, len(ids))
-	err := call(ctx, c, protocol.FetchBlobs, &protocol.FetchRequest{Instance: from, IDs: ids}, &r, func() error {
-		for i := range r.Payloads { // all descriptors first: they follow the reply
-			if err := c.receive(&r.Payloads[i]); err != nil {
-				return err
-			}
-		}
-		for i := range r.Payloads {
-			b, err := c.slice(&r.Payloads[i], false)
-			if err != nil {
-				return err
-			}
-			blobs = append(blobs, &Blob{c: c, id: r.Payloads[i].ObjectID, b: b})
-		}
-		return nil
+	var blobs []*Blob
+	err := call(ctx, c, protocol.FetchBlobs, &protocol.FetchRequest{Instance: from, IDs: ids}, &r, func() (err error) {
+		blobs, err = c.mapBlobs(r.Payloads)
+		return err
 	})
 	if err == nil && len(blobs) != len(ids) {
 		err = status.Errorf(status.IOError, "%d blobs came, %d were asked for", len(blobs), len(ids))
