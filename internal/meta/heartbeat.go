@@ -113,6 +113,7 @@ func (c *Cluster) pulse(ctx context.Context) error {
 			return err
 		}
 	}
+	c.remember()
 	return c.lookAtNeighbour(ctx)
 }
 
@@ -135,10 +136,22 @@ func (c *Cluster) acknowledge(at Position) {
 		c.suspicious = now.Add(2 * c.opts.Beat)
 	}
 	c.acked = now
-	saved := Saved{HostID: c.opts.HostID, Number: c.t.opts.Instance, At: Position{at.Cluster, c.at.Revision}}
-	c.opts.Saved = saved
+	c.opts.Saved = Saved{HostID: c.opts.HostID, Number: c.t.opts.Instance, At: Position{at.Cluster, c.at.Revision}}
 	c.mu.Unlock()
-	if c.opts.Acknowledged != nil {
+}
+
+// remember has the position recorded for the node's next life, but not while own
+// objects that the store has lost are to be stored again: a node that crashed then
+// would take them for deleted when it is back.
+func (c *Cluster) remember() {
+	c.mu.Lock()
+	saved := c.opts.Saved
+	lacks := false
+	for _, l := range c.again {
+		lacks = lacks || !l.waits
+	}
+	c.mu.Unlock()
+	if c.opts.Acknowledged != nil && !lacks {
 		c.opts.Acknowledged(saved)
 	}
 }
