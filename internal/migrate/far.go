@@ -206,7 +206,8 @@ type worker struct {
 	workers  int
 	size     int64 // of the next piece
 	compress bool
-	idle     int // connections that broke one after the other without a byte
+	wasted   bool // bytes came with the last piece that have to come again
+	idle     int  // connections that broke one after the other without a byte
 }
 
 func (w *worker) hangUp() {
@@ -281,9 +282,11 @@ func (w *worker) bring(ctx context.Context, piece []segment) (n int64, err error
 			return j.write(ctx, j.views[piece[i].i], piece[i].off, piece[i].n, counted, seen)
 		})
 	})
+	w.wasted = false
 	for i, k := range came {
 		if err != nil && verify && i >= verified {
-			j.t.done.Add(-k) // it comes again
+			j.t.done.Add(-k)
+			w.wasted = w.wasted || k > 0
 			k = 0
 		}
 		n += k
@@ -311,9 +314,9 @@ func (c *counter) Read(p []byte) (int, error) {
 func (w *worker) recover(ctx context.Context, err error, progress bool) error {
 	w.hangUp()
 	w.c = nil
-	least := int64(leastPiece)
-	if progress {
-		least = min(w.size, firstPiece)
+	least := min(w.size, firstPiece)
+	if w.wasted { // so much at once does not get through
+		least = leastPiece
 	}
 	w.size = max(w.size/2, least)
 	if progress && ctx.Err() == nil && broken(err) {

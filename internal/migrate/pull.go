@@ -160,7 +160,7 @@ func (j *job) allot(way Way, sizes []int64) (err error) {
 	j.t.known(way, sizes)
 	j.views, err = j.p.Into.CreateIncoming(j.p.Holder, sizes)
 	if err != nil {
-		return fmt.Errorf("make room for %d blobs of object %s: %w", len(sizes), j.p.Object, err)
+		return fmt.Errorf("make room for %d blobs of %s: %w", len(sizes), j.whose(), err)
 	}
 	for _, v := range j.views {
 		if v.File == nil {
@@ -354,8 +354,19 @@ func (j *job) unsteady(err error) error {
 
 // gone explains the error of a peer that lacks a blob.
 func (j *job) gone(err error) error {
-	if errors.Is(err, client.NotExist) {
-		return status.Errorf(status.ObjectNotExists, "object %s was deleted on instance %d meanwhile: %w", j.p.Object, j.p.From.Instance, err)
+	switch {
+	case !errors.Is(err, client.NotExist):
+		return err
+	case j.p.Object == 0:
+		return status.Errorf(status.ObjectNotExists, "it is not on instance %d, or no longer: %w", j.p.From.Instance, err)
 	}
-	return err
+	return status.Errorf(status.ObjectNotExists, "object %s was deleted on instance %d meanwhile: %w", j.p.Object, j.p.From.Instance, err)
+}
+
+// whose names what the blobs belong to, for people.
+func (j *job) whose() string {
+	if j.p.Object == 0 {
+		return fmt.Sprintf("instance %d", j.p.From.Instance)
+	}
+	return fmt.Sprintf("object %s", j.p.Object)
 }

@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"os"
+	"slices"
 	"sync"
 
 	"github.com/v6d-go/v6d/internal/migrate"
@@ -36,12 +38,12 @@ type coming struct {
 	ids    []object.ID
 	askers int // requests that wait for it; guarded by the mu of farCache
 	cancel context.CancelCauseFunc
+	free   func()        // lets the blobs go; set when they are here; guarded by the mu of farCache
 	done   chan struct{} // closed when err is there
 	err    error
 }
 
-// fetchTries bounds how often blobs go again before the request that had them
-// pulled takes its references.
+// fetchTries bounds how often a request fails for what others do.
 const fetchTries = 3
 
 // fetchBlobs gets blobs of another instance for a client on this host.
@@ -51,6 +53,11 @@ func fetchBlobs(ctx context.Context, c *conn, q *protocol.FetchRequest, r *proto
 	}
 	if err := checkCount(len(q.IDs)); err != nil {
 		return err
+	}
+	for _, id := range q.IDs {
+		if !id.IsBlob() || id == object.InvalidID {
+			return status.Errorf(status.ObjectNotExists, "no blob %s", id)
+		}
 	}
 	if !c.pc.IsUnix() {
 		return status.Errorf(status.NotImplemented, "the cache is for clients on this host").
@@ -73,39 +80,66 @@ func (ss *session) fetch(ctx context.Context, h *store.Holder, from object.Insta
 	if from == ss.srv.number() {
 		return ss.blobs.Get(nil, h, ids, false)
 	}
-	for range fetchTries {
-		local, waits, err := ss.look(ctx, from, ids)
-		if err != nil {
-			return nil, err
+	for try := 1; ; try++ {
+		views, again, err := ss.fetchOnce(ctx, h, from, ids)
+		if err == nil && again {
+			err = status.Errorf(status.ObjectNotExists, "copies of blobs of instance %d are deleted here before they can be read", from)
 		}
-		for _, w := range waits {
-			if werr := ss.far.wait(ctx, w); werr != nil && err == nil {
-				err = werr
-			}
-		}
-		if err != nil {
-			return nil, err
-		}
-		if len(waits) > 0 { // now they are here
-			if local, waits, err = ss.look(ctx, from, ids); err != nil || len(waits) > 0 {
-				for _, w := range waits {
-					ss.far.leave(w)
-				}
-				continue
-			}
-		}
-		if views, all, err := ss.blobs.GetAll(h, local); err != nil || all {
+		if err == nil || !again || try == fetchTries {
 			return views, err
 		}
-		// Some went again: memory is short.
 	}
-	return nil, status.Errorf(status.NotEnoughMemory, "blobs of instance %d had to go again before they could be read: the pool is too small for them", from).
-		WithHint("read a smaller part, or start the daemon with a larger --size")
 }
 
-// look returns the cached copies of blobs, or the pulls to wait for, of which it
-// begins those that are lacking.
-func (ss *session) look(ctx context.Context, from object.InstanceID, ids []object.ID) (local []object.ID, waits []*coming, err error) {
+// fetchOnce is fetch, unless it fails for what others do: who delete one of the
+// blobs just then, or asked for it together with others that cannot be had. What
+// is here already stays while the rest comes.
+func (ss *session) fetchOnce(ctx context.Context, h *store.Holder, from object.InstanceID, ids []object.ID) (views []store.View, again bool, err error) {
+	pin := store.NewHolder(os.Getpid(), os.Getuid())
+	defer ss.srv.store.Close(pin)
+	local, waits, err := ss.look(ctx, pin, from, ids)
+	defer func() {
+		for _, w := range waits {
+			ss.far.leave(w)
+		}
+	}()
+	if err != nil {
+		return nil, false, err
+	}
+	for _, w := range waits {
+		select {
+		case <-w.done:
+			if w.err != nil {
+				return nil, !w.within(ids), w.err
+			}
+		case <-ctx.Done():
+			return nil, false, context.Cause(ctx)
+		}
+	}
+	if len(waits) > 0 { // now they are here
+		var more []*coming
+		local, more, err = ss.look(ctx, pin, from, ids)
+		waits = append(waits, more...)
+		if err != nil || len(more) > 0 {
+			return nil, err == nil, err
+		}
+	}
+	views, all, err := ss.blobs.GetAll(h, local)
+	return views, !all && err == nil, err
+}
+
+// within reports whether all that a pull brings is among ids.
+func (w *coming) within(ids []object.ID) bool {
+	among := make(map[object.ID]bool, len(ids))
+	for _, id := range ids {
+		among[id] = true
+	}
+	return !slices.ContainsFunc(w.ids, func(id object.ID) bool { return !among[id] })
+}
+
+// look returns the cached copies of blobs, which pin then holds, and the pulls to
+// wait for, of which it begins those that are lacking.
+func (ss *session) look(ctx context.Context, pin *store.Holder, from object.InstanceID, ids []object.ID) (local []object.ID, waits []*coming, err error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -120,7 +154,7 @@ func (ss *session) look(ctx context.Context, from object.InstanceID, ids []objec
 		switch have := f.here[key]; {
 		case id == object.EmptyBlob || have == object.EmptyBlob: // the copy of one that was shortened to nothing
 			local[i] = object.EmptyBlob
-		case have != 0 && ss.blobs.Cached(have):
+		case have != 0 && ss.hold(pin, have):
 			local[i] = have
 		case f.coming[key] != nil:
 			waits = f.join(waits, f.coming[key])
@@ -136,6 +170,12 @@ func (ss *session) look(ctx context.Context, from object.InstanceID, ids []objec
 	return local, waits, nil
 }
 
+// hold holds a cached blob, if it is still here.
+func (ss *session) hold(pin *store.Holder, id object.ID) bool {
+	views, err := ss.blobs.Hold(pin, []object.ID{id}, false)
+	return err == nil && len(views) == 1 && ss.blobs.Cached(id)
+}
+
 // join counts a request among those that wait for a pull, once. Called with mu
 // held.
 func (*farCache) join(waits []*coming, w *coming) []*coming {
@@ -148,23 +188,18 @@ func (*farCache) join(waits []*coming, w *coming) []*coming {
 	return append(waits, w)
 }
 
-// wait waits for a pull; when ctx ends first, and nobody else waits, it ends it.
-func (f *farCache) wait(ctx context.Context, w *coming) error {
-	defer f.leave(w)
-	select {
-	case <-w.done:
-		return w.err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
+// leave ends a request's interest in a pull: with the last one the pull ends, if it
+// is under way, and its blobs may go.
 func (f *farCache) leave(w *coming) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if w.askers--; w.askers == 0 {
-		w.cancel(errNobody)
-		f.forget(w) // who comes now gets a new one
+	if w.askers--; w.askers > 0 {
+		return
+	}
+	w.cancel(errNobody)
+	f.forget(w) // who comes now gets a new one
+	if w.free != nil {
+		w.free()
 	}
 }
 
@@ -202,9 +237,11 @@ func (ss *session) begin(from object.InstanceID, ids []object.ID) *coming {
 			f.here[farBlob{from, ids[i]}] = v.ID
 		}
 		f.tidy(ss.blobs)
-		f.mu.Unlock()
-		done() // from here on they may go
 		w.err = err
+		if w.free = done; w.askers == 0 { // all have gone
+			done()
+		}
+		f.mu.Unlock()
 		close(w.done)
 	})
 	<-started

@@ -32,6 +32,10 @@ func migrateObject(ctx context.Context, c *conn, q *protocol.ObjectIDRequest, r 
 		return err
 	}
 	m, err := c.migrate(ctx, q.ObjectID, migrate.Settings{})
+	if status.Of(err) == status.ConnectionFailed {
+		// To these clients that code means their own connection. 0.24 answers so, too.
+		err = status.Errorf(status.IOError, "%w", err)
+	}
 	r.ObjectID = m.id
 	return err
 }

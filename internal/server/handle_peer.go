@@ -39,7 +39,7 @@ func blobSizes(_ context.Context, c *conn, q *protocol.IDListRequest, r *protoco
 			continue
 		}
 		size, ok := c.ss.blobs.Sealed(id)
-		if !ok {
+		if !ok || id == object.InvalidID { // the whole pool, for 0.24 clients
 			return status.Errorf(status.ObjectNotExists, "no blob %s", id)
 		}
 		r.Sizes[i] = uint64(size)

@@ -66,3 +66,32 @@ func (ss *Session) Cached(id object.ID) bool {
 	b := ss.blobs[id]
 	return b != nil && b.cached
 }
+
+// GetAll locates sealed blobs and takes references for h, to all or none: it
+// reports whether all are there.
+func (ss *Session) GetAll(h *Holder, ids []object.ID) (views []View, all bool, err error) {
+	s := ss.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ids {
+		b := ss.blobs[id]
+		switch {
+		case id == object.EmptyBlob:
+			views = append(views, emptyView)
+			continue
+		case b == nil || !b.sealed:
+			return nil, false, nil
+		}
+		if err := b.region.file.Damaged(); err != nil {
+			return nil, false, err
+		}
+		views = append(views, b.view())
+	}
+	for i, id := range ids {
+		if b := ss.blobs[id]; b != nil {
+			s.depend(h, id, b, true)
+			views[i].Refs = b.refs
+		}
+	}
+	return views, true, nil
+}
