@@ -115,7 +115,8 @@ func (m *Model) back() tea.Cmd {
 	p := m.page()
 	switch {
 	case p.state().busy && !p.state().done && p.state().stop():
-		return m.say("stopped; r loads again")
+		p.state().halted = true
+		return nil
 	case p.filterText() != "":
 		p.setFilter("")
 		return nil
@@ -185,7 +186,8 @@ func (m *Model) command(text string) tea.Cmd {
 	case "":
 		return nil
 	case "q", "quit":
-		return tea.Quit
+		text = "quit"
+		fallthrough
 	case "help", "log":
 		cmd, _ := m.act(text)
 		return cmd
@@ -204,32 +206,36 @@ func (m *Model) command(text string) tea.Cmd {
 		}
 		return m.push(newObject(m, id))
 	}
-	src, ctx := m.src, m.ctx
+	src, ctx, page := m.src, m.ctx, m.page().state().id
 	return func() tea.Msg {
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		names, err := src.Names(ctx)
 		if err != nil {
-			return foundMsg{text: text, err: err}
+			return foundMsg{page: page, text: text, err: err}
 		}
 		for _, n := range names {
 			if n.Name == text {
-				return foundMsg{text: text, id: n.ID}
+				return foundMsg{page: page, text: text, id: n.ID}
 			}
 		}
-		return foundMsg{text: text}
+		return foundMsg{page: page, text: text}
 	}
 }
 
 // foundMsg is what a name stands for; 0 for nothing.
 type foundMsg struct {
+	page int // that it was asked on
 	text string
 	id   client.ID
 	err  error
 }
 
+// found opens what a name stands for, unless the user has gone elsewhere since.
 func (m *Model) found(msg foundMsg) tea.Cmd {
 	switch {
+	case msg.page != m.page().state().id || m.asks():
+		return nil
 	case msg.err != nil:
 		return m.say(msg.err.Error())
 	case msg.id == 0:
@@ -248,7 +254,7 @@ func (m *Model) helpPage() page {
 			if (b.on != "") != own || !b.has(kind) || b.write && m.opts.ReadOnly {
 				continue
 			}
-			lines = append(lines, fit(b.label(), 22, "")+b.help)
+			lines = append(lines, fit(b.label(), 16, "")+b.help)
 		}
 	}
 	lines = append(lines, "on this page")

@@ -3,6 +3,7 @@ package tui
 import (
 	"fmt"
 	"strings"
+	"unicode"
 
 	tea "charm.land/bubbletea/v2"
 )
@@ -41,7 +42,12 @@ var actions = []action{
 	},
 	{
 		key: "u", name: "drop the name", fits: func(s subject) bool { return isObject(s) && s.name != "" }, danger: true,
-		args: func(s subject, _ string) []string { return []string{"name", "rm", s.name} },
+		args: func(s subject, _ string) []string {
+			if strings.HasPrefix(s.name, "-") {
+				return []string{"name", "rm", "--", s.name}
+			}
+			return []string{"name", "rm", s.name}
+		},
 	},
 	{
 		key: "e", name: "label", asks: "labels", hint: "stage=raw owner=me", many: true, fits: isObject,
@@ -159,11 +165,16 @@ func (m *Model) askFor(a *action, list []subject, word string) {
 	m.confirm(c)
 }
 
+// special reports characters that a shell takes for something else.
+func special(r rune) bool {
+	return r <= ' ' || r == 0x7f || strings.ContainsRune("'\"\\$&|;<>*?()[]{}!^#~`", r) || unicode.IsSpace(r)
+}
+
 // commandLine writes a command as one would type it.
 func commandLine(args []string) string {
 	out := []string{"v6d"}
 	for _, a := range args {
-		if a == "" || strings.ContainsAny(a, " \t\n'\"\\$&|;<>*?()#~`") {
+		if a == "" || strings.ContainsFunc(a, special) {
 			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
 		}
 		out = append(out, a)

@@ -59,9 +59,11 @@ type Model struct {
 	watching watchState
 	watchGen int
 	events   []eventRow
+	told     int // events, ever
 	pending  map[client.ID]bool
 	lost     bool // everything may have changed
 	flushing bool
+	looking  int // questions about changed objects under way
 
 	log     []string
 	toast   string
@@ -139,7 +141,7 @@ func (m *Model) pop() tea.Cmd {
 // freshen loads the page that is looked at again, if it may have changed.
 func (m *Model) freshen() tea.Cmd {
 	st := m.page().state()
-	if st.stale && !st.busy || !st.done && !st.busy && st.err == nil {
+	if !st.busy && !st.halted && (st.stale || !st.done && st.err == nil) {
 		return m.page().load(m)
 	}
 	return nil
@@ -167,7 +169,7 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 	case tea.WindowSizeMsg:
 		m.lay = newLayout(msg.Width, msg.Height)
 	case tea.BackgroundColorMsg:
-		if !m.fixed && !msg.IsDark() {
+		if !m.fixed && m.theme.name != "plain" && !msg.IsDark() {
 			m.theme = newTheme("light")
 		}
 	case tea.ColorProfileMsg:
@@ -177,7 +179,7 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 	case tea.KeyPressMsg:
 		return m.key(msg)
 	case tea.PasteMsg:
-		return m.pass(msg)
+		return m.pass(tea.PasteMsg{Content: typable(msg.Content)})
 	case tea.MouseClickMsg:
 		m.click(msg.Mouse())
 	case tea.MouseWheelMsg:
@@ -247,7 +249,7 @@ func (m *Model) tick() tea.Cmd {
 	if every == 0 && m.watching == watchNone {
 		every = 3 * time.Second
 	}
-	if m.overErr == nil && !st.busy && (every > 0 && m.now().Sub(st.polled) >= every || st.stale) {
+	if m.overErr == nil && !st.busy && !st.halted && (every > 0 && m.now().Sub(st.polled) >= every || st.stale) {
 		cmds = append(cmds, m.page().load(m))
 	}
 	return tea.Batch(cmds...)
@@ -260,13 +262,24 @@ func (m *Model) gotOverview(msg overviewMsg) tea.Cmd {
 		return nil
 	}
 	m.over, m.known = msg.over, true
-	if failed { // it is back
-		for _, p := range m.stack {
-			p.state().stale = true
-		}
-		return tea.Batch(m.page().load(m), m.say("the daemon answers again"))
+	if !failed {
+		return nil
 	}
-	return nil
+	m.outdate()
+	cmds := []tea.Cmd{m.page().load(m), m.say("the daemon answers again")}
+	if m.watching == watchNone { // it may be another one
+		m.watching = watchBroken
+		m.watchGen++
+		cmds = append(cmds, m.watch(0))
+	}
+	return tea.Batch(cmds...)
+}
+
+// outdate notes that everything may have changed.
+func (m *Model) outdate() {
+	for _, p := range m.stack {
+		p.state().stale = true
+	}
 }
 
 func (m *Model) gotEvents(msg eventsMsg) tea.Cmd {
@@ -284,19 +297,21 @@ func (m *Model) gotEvents(msg eventsMsg) tea.Cmd {
 		m.watching = watchBroken
 		return later(time.Second, againMsg{m.watchGen})
 	}
-	if m.watching == watchBroken {
-		m.lost = true // what happened meanwhile was not told
+	cmds := []tea.Cmd{m.watch(msg.cursor)}
+	if m.watching != watchLive { // what happened before was not told
+		m.watching = watchLive
+		m.outdate()
+		cmds = append(cmds, m.freshen())
 	}
-	m.watching = watchLive
 	for _, e := range msg.events {
-		m.events = append(m.events, eventRow{e})
+		m.told++
+		m.events = append(m.events, eventRow{e, m.told})
 		m.pending[e.ID] = true
 	}
 	if n := len(m.events) - mostEvents; n > mostEvents/10 {
 		m.events = slices.Clone(m.events[n:])
 	}
 	m.lost = m.lost || msg.lost
-	cmds := []tea.Cmd{m.watch(msg.cursor)}
 	if (len(m.pending) > 0 || m.lost) && !m.flushing {
 		m.flushing = true
 		cmds = append(cmds, later(150*time.Millisecond, flushMsg{}))
@@ -308,8 +323,12 @@ func (m *Model) gotEvents(msg eventsMsg) tea.Cmd {
 // loaded again.
 const mostLooked = 1000
 
-// flush shows what events have changed.
+// flush shows what events have changed. Objects are asked about by one question at
+// a time: an older answer must not come after a newer one.
 func (m *Model) flush() tea.Cmd {
+	if m.looking > 0 {
+		return later(150*time.Millisecond, flushMsg{})
+	}
 	m.flushing = false
 	changed, all := m.pending, m.lost || len(m.pending) > mostLooked
 	m.pending, m.lost = map[client.ID]bool{}, false
@@ -327,25 +346,31 @@ func (m *Model) flush() tea.Cmd {
 				ids = append(ids, id)
 			}
 			slices.Sort(ids)
-			cmds = append(cmds, m.look(st.id, ids))
+			cmds = append(cmds, m.look(st, ids))
 		case *objectPage:
 			st.stale = st.stale || all || x.shows(changed)
+		case *valuePage: // does not change, but may go
+			st.stale = st.stale || all || changed[x.object]
 		case *eventsPage:
 			cmds = append(cmds, x.load(m))
 		default:
 			st.stale = true
 		}
 	}
-	return tea.Batch(append(cmds, m.freshen())...)
+	if m.now().Sub(m.page().state().polled) >= time.Second { // tick does it otherwise
+		cmds = append(cmds, m.freshen())
+	}
+	return tea.Batch(cmds...)
 }
 
 func (m *Model) gotChanges(msg changesMsg) tea.Cmd {
+	m.looking--
 	for _, p := range m.stack {
 		st := p.state()
 		if st.id != msg.page {
 			continue
 		}
-		if msg.err != nil {
+		if msg.err != nil || msg.gen != st.gen { // or it was loaded meanwhile: which is newer?
 			st.stale = true
 			return nil
 		}
@@ -360,15 +385,18 @@ func (m *Model) ran(msg ranMsg) tea.Cmd {
 	last := msg.commands[len(msg.commands)-1]
 	if msg.err != nil {
 		m.log = append(m.log, "          failed: "+clean(msg.err.Error()))
-		m.message("It did not work", append([]string{"$ " + last, ""}, m.errorText(msg.err)...))
 	}
+	m.outdate()
 	cmds := []tea.Cmd{m.page().load(m)}
-	if msg.err == nil {
-		text := last
-		if msg.done > 1 {
-			text = fmt.Sprintf("%d commands, the last: %s", msg.done, last)
-		}
-		cmds = append(cmds, m.say("done: "+text))
+	switch {
+	case msg.err == nil && msg.done > 1:
+		cmds = append(cmds, m.say(fmt.Sprintf("done: %d commands, the last: %s", msg.done, last)))
+	case msg.err == nil:
+		cmds = append(cmds, m.say("done: "+last))
+	case m.asks(): // what is asked stays
+		cmds = append(cmds, m.say("failed: "+last+"; @ tells more"))
+	default:
+		m.dialog = &message{"It did not work", m.errorText(msg.err), last}
 	}
 	return tea.Batch(cmds...)
 }
@@ -435,12 +463,11 @@ func (m *Model) wheel(at tea.Mouse) tea.Cmd {
 // spinner is drawn while something is under way.
 func (m *Model) spinner() string { return string(`|/-\`[m.ticks%4]) }
 
-// message shows lines until a key is pressed.
-func (m *Model) message(title string, lines []string) { m.dialog = &message{title, lines} }
-
+// message says what a command came to, until a key is pressed.
 type message struct {
-	title string
-	lines []string
+	title   string
+	lines   []string
+	command string
 }
 
 func (*message) update(*Model, tea.Msg) tea.Cmd { return nil }
@@ -450,12 +477,13 @@ func (*message) key(m *Model, _ tea.KeyPressMsg) tea.Cmd {
 	return nil
 }
 
-func (d *message) draw(m *Model, width int) []string {
-	lines := []string{m.theme.bad.Bold(true).Render(fit(d.title, width, m.theme.more)), ""}
+func (d *message) draw(m *Model, width, height int) []string {
+	var lines []string
 	for _, l := range d.lines {
 		lines = append(lines, wrap(l, width)...)
 	}
-	return append(lines, "", m.theme.key.Render("any key")+" goes on")
+	return stack(height, []string{m.theme.bad.Bold(true).Render(fit(d.title, width, m.theme.more))}, lines,
+		commandLines(&m.theme, d.command, width), []string{m.theme.key.Render("any key") + " goes on"})
 }
 
 func (m *Model) errorText(err error) []string {

@@ -2,6 +2,7 @@ package tui
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"charm.land/bubbles/v2/textinput"
@@ -12,10 +13,42 @@ import (
 type dialog interface {
 	key(m *Model, msg tea.KeyPressMsg) tea.Cmd
 	update(m *Model, msg tea.Msg) tea.Cmd // other messages: pasted text, a blinking cursor
-	draw(m *Model, width int) []string
+	draw(m *Model, width, height int) []string
+}
+
+// stack puts the parts of a dialog on top of each other: with blank lines between
+// them where there is room, and with less of the second one, which is the text,
+// where there is none.
+func stack(height int, parts ...[]string) (lines []string) {
+	n := 0
+	parts = slices.DeleteFunc(parts, func(p []string) bool { return len(p) == 0 })
+	for _, p := range parts {
+		n += len(p)
+	}
+	if n > height {
+		parts[1] = parts[1][:max(len(parts[1])-(n-height), 1)]
+	}
+	for i, p := range parts {
+		if i > 0 && n+len(parts)-1 <= height {
+			lines = append(lines, "")
+		}
+		lines = append(lines, p...)
+	}
+	return lines
+}
+
+// commandLines writes a command as it is shown before it is run.
+func commandLines(t *theme, command string, width int) (lines []string) {
+	for _, l := range wrap("$ "+command, width) {
+		lines = append(lines, t.dim.Render(l))
+	}
+	return lines
 }
 
 func (m *Model) close() { m.dialog = nil }
+
+// asks reports whether the user is in the middle of an answer.
+func (m *Model) asks() bool { return m.dialog != nil || m.prompt != nil }
 
 // confirm asks whether to do something.
 type confirm struct {
@@ -55,30 +88,24 @@ func (c *confirm) key(m *Model, msg tea.KeyPressMsg) tea.Cmd {
 	return nil
 }
 
-func (c *confirm) draw(m *Model, width int) []string {
+func (c *confirm) draw(m *Model, width, height int) []string {
 	t := &m.theme
 	title := t.crumb
 	if c.danger {
 		title = t.bad.Bold(true)
 	}
-	lines := []string{title.Render(fit(c.title, width, t.more)), ""}
-	lines = append(lines, wrap(c.text, width)...)
+	var command []string
 	if c.command != "" {
-		lines = append(lines, "")
-		for _, l := range wrap("$ "+c.command, width) {
-			lines = append(lines, t.dim.Render(l))
-		}
+		command = commandLines(t, c.command, width)
 	}
-	lines = append(lines, "")
+	how := t.key.Render("y") + " or " + t.key.Render("enter") + " does it, " + t.key.Render("esc") + " leaves"
 	switch {
 	case c.typed != "":
-		lines = append(lines, fmt.Sprintf("type %s and enter to do it, esc leaves: %s_", t.key.Render(c.typed), c.line))
+		how = fmt.Sprintf("type %s and enter to do it, esc leaves: %s_", t.key.Render(c.typed), c.line)
 	case c.danger:
-		lines = append(lines, t.key.Render("y")+" does it, "+t.key.Render("esc")+" leaves")
-	default:
-		lines = append(lines, t.key.Render("y")+" or "+t.key.Render("enter")+" does it, "+t.key.Render("esc")+" leaves")
+		how = t.key.Render("y") + " does it, " + t.key.Render("esc") + " leaves"
 	}
-	return lines
+	return stack(height, []string{title.Render(fit(c.title, width, t.more))}, wrap(c.text, width), command, wrap(how, width))
 }
 
 // input asks for a word.
@@ -121,16 +148,11 @@ func (i *input) update(_ *Model, msg tea.Msg) (cmd tea.Cmd) {
 	return cmd
 }
 
-func (i *input) draw(m *Model, width int) []string {
+func (i *input) draw(m *Model, width, height int) []string {
 	t := &m.theme
 	i.field.SetWidth(max(width-len(i.label)-4, 8))
-	lines := []string{t.crumb.Render(fit(i.title, width, t.more)), ""}
-	lines = append(lines, wrap(i.about, width)...)
-	lines = append(lines, "", i.field.View(), "")
-	for _, l := range wrap("$ "+i.preview(i.field.Value()), width) {
-		lines = append(lines, t.dim.Render(l))
-	}
-	return append(lines, "", t.key.Render("enter")+" goes on, "+t.key.Render("esc")+" leaves")
+	return stack(height, []string{t.crumb.Render(fit(i.title, width, t.more))}, wrap(i.about, width), []string{i.field.View()},
+		commandLines(t, i.preview(i.field.Value()), width), []string{t.key.Render("enter") + " goes on, " + t.key.Render("esc") + " leaves"})
 }
 
 // menu offers actions.
@@ -168,19 +190,23 @@ func (n *menu) key(m *Model, msg tea.KeyPressMsg) tea.Cmd {
 	return nil
 }
 
-func (n *menu) draw(m *Model, width int) []string {
+func (n *menu) draw(m *Model, width, height int) []string {
 	t := &m.theme
-	lines := []string{t.crumb.Render(fit("Actions", width, t.more))}
-	lines = append(lines, wrap(n.about, width)...)
-	lines = append(lines, "")
+	most := max(height-3, 1) // of the actions, on a small screen
+	from := max(min(n.at-most/2, len(n.actions)-most), 0)
+	var lines []string
 	for i, a := range n.actions {
+		if i < from || i >= from+most {
+			continue
+		}
 		line := fit(" "+a.key+"  "+a.name, width, t.more)
 		if i == n.at {
 			line = t.cursor.Render(line)
 		}
 		lines = append(lines, line)
 	}
-	return append(lines, "", t.key.Render("enter")+" chooses, "+t.key.Render("esc")+" leaves")
+	return stack(height, []string{t.crumb.Render(fit("Actions", width, t.more))}, wrap(n.about, width), lines,
+		[]string{t.key.Render("enter") + " chooses, " + t.key.Render("esc") + " leaves"})
 }
 
 // prompt is the line at the bottom: a filter while it is typed, or a command.
@@ -230,6 +256,7 @@ func (p *prompt) key(m *Model, msg tea.KeyPressMsg) tea.Cmd {
 
 func (p *prompt) draw(m *Model, width int) string {
 	t := &m.theme
+	p.field.SetWidth(width - 2) // the prompt is one wide, the cursor another
 	line := p.field.View()
 	if p.choices != nil {
 		if list := p.choices(p.field.Value()); len(list) > 0 {

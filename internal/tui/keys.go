@@ -14,7 +14,7 @@ type binding struct {
 
 // bindings are all keys, the most useful first.
 var bindings = []binding{
-	{keys: []string{"enter"}, do: "open", help: "open", foot: true, on: "cluster objects names streams types memory object clients events"},
+	{keys: []string{"enter"}, do: "open", help: "open", foot: true, on: "cluster objects names streams types memory object events"},
 	{keys: []string{"v"}, do: "value", help: "value", foot: true, on: "objects names object streams events"},
 	{keys: []string{"a"}, do: "actions", help: "actions", foot: true, on: "objects names object streams events"},
 	{keys: []string{"/"}, do: "filter", help: "filter (words or a regular expression, ! inverts, -f fuzzy)", foot: true},

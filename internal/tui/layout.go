@@ -3,6 +3,7 @@ package tui
 import (
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/charmbracelet/x/ansi"
 
@@ -63,12 +64,15 @@ func right(text string, width int, more string) string {
 
 // clean makes text of others safe to draw: one line without control characters.
 func clean(text string) string {
-	if !strings.ContainsFunc(text, unsafe) {
+	if !strings.ContainsFunc(text, func(r rune) bool { return unsafe(r) || selects(r) }) {
 		return text
 	}
 	return strings.Map(func(r rune) rune {
-		if unsafe(r) {
+		switch {
+		case unsafe(r):
 			return '·'
+		case selects(r):
+			return -1
 		}
 		return r
 	}, text)
@@ -77,13 +81,30 @@ func clean(text string) string {
 // unsafe reports characters that would move the cursor, or reorder the line.
 func unsafe(r rune) bool {
 	switch {
-	case r < ' ', r >= 0x7f && r < 0xa0, r == '\u2028', r == '\u2029', r == 0xfeff, r == 0xfffd:
-		return true
-	case r >= 0x200b && r <= 0x200f, r >= 0x202a && r <= 0x202e, r >= 0x2060 && r <= 0x2069:
+	case r < 0x7f:
+		return r < ' '
+	case r < 0xa0, r == '\u2028', r == '\u2029', r == 0xfffd:
 		return true
 	}
-	return false
+	return unicode.Is(unicode.Cf, r)
 }
+
+// typable is what could be typed of a pasted text.
+func typable(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return ' '
+		case unsafe(r) || selects(r):
+			return -1
+		}
+		return r
+	}, strings.TrimSpace(text))
+}
+
+// selects reports variation selectors: terminals do not agree how wide a character
+// is that one follows.
+func selects(r rune) bool { return r >= 0xfe00 && r <= 0xfe0f }
 
 // size writes bytes for people.
 func size(n int64) string {

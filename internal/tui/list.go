@@ -1,10 +1,14 @@
 package tui
 
 import (
-	"cmp"
+	"bytes"
+	"encoding/binary"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/charmbracelet/x/ansi"
 )
@@ -16,7 +20,7 @@ type column[T any] struct {
 	least int  // cells below which it is left out on narrow screens
 	right bool // numbers
 	text  func(*T) string
-	cmp   func(a, b *T) int // nil: by text
+	rank  func(*T) uint64 // what it sorts by; nil: the text
 }
 
 // list is a table of items of which only the visible part is drawn. The cursor
@@ -25,10 +29,12 @@ type column[T any] struct {
 type list[T any] struct {
 	columns []column[T]
 	key     func(*T) string
-	search  func(*T) string // what a filter looks at
+	search  func(b []byte, item *T) []byte // appends what a filter looks at
+	hide    func(*T) bool                  // not part of the list; may be nil
 
 	items  []T
-	shown  []int32 // indexes of items that pass the filter, in the order of the sort
+	total  int     // items that are part of the list
+	shown  []int32 // indexes of those that pass the filter, in the order of the sort
 	sortBy int     // column; -1: as they come
 	desc   bool
 	filter filter
@@ -37,15 +43,26 @@ type list[T any] struct {
 	at     int    // of shown
 	on     string // key of the item at the cursor, "" for none
 	top    int    // first line drawn, of shown
-	scroll int    // first column drawn
+	scroll int    // first column drawn; of a single column, by how many steps
+	widest int    // cells of the texts drawn last, of a single column
 	height int    // lines for items
+
+	text  []byte // of the item that a filter looks at
+	order []ranked
 }
 
-// filter chooses items by what a person typed.
+// ranked is an item while it is sorted: by the rank, then the text, then the place.
+type ranked struct {
+	rank uint64
+	text string
+	at   int32
+}
+
+// filter chooses items by what a person typed. It looks at lower-case texts.
 type filter struct {
 	text   string
 	invert bool
-	words  string         // lower case
+	words  string
 	re     *regexp.Regexp // nil: words
 	fuzzy  bool
 	bad    bool // no valid expression: taken as words
@@ -64,73 +81,111 @@ func parseFilter(text string) filter {
 	}
 	f.words = strings.ToLower(rest)
 	if !f.fuzzy && strings.ContainsAny(rest, `*+?[]()|^$\`) {
-		re, err := regexp.Compile("(?i)" + rest)
+		re, err := lowerCase(rest)
 		f.re, f.bad = re, err != nil
 	}
 	return f
 }
 
+// lowerCase compiles an expression for lower-case texts, which is several times
+// faster than one that ignores case.
+func lowerCase(expr string) (*regexp.Regexp, error) {
+	tree, err := syntax.Parse(expr, syntax.Perl|syntax.FoldCase)
+	if err != nil {
+		return nil, err
+	}
+	var walk func(*syntax.Regexp)
+	walk = func(n *syntax.Regexp) {
+		if n.Op == syntax.OpLiteral {
+			n.Flags &^= syntax.FoldCase
+			for i, r := range n.Rune {
+				n.Rune[i] = unicode.ToLower(r)
+			}
+		}
+		for _, sub := range n.Sub {
+			walk(sub)
+		}
+	}
+	walk(tree)
+	return regexp.Compile(tree.String())
+}
+
 func (f *filter) on() bool { return f.words != "" }
 
-func (f *filter) match(text string) bool {
-	if !f.on() {
-		return true
-	}
+// narrows reports that what passes f passed another filter, too.
+func (f *filter) narrows(other *filter) bool {
+	plain := func(f *filter) bool { return !f.invert && !f.fuzzy && f.re == nil }
+	return !other.on() || plain(f) && plain(other) && strings.Contains(f.words, other.words)
+}
+
+func (f *filter) match(text []byte) bool {
 	var ok bool
 	switch {
 	case f.re != nil:
-		ok = f.re.MatchString(text)
+		ok = f.re.Match(text)
 	case f.fuzzy:
-		ok = fuzzy(strings.ToLower(text), f.words)
+		ok = fuzzy(text, f.words)
 	default:
-		ok = containsFold(text, f.words)
+		ok = bytes.Contains(text, []byte(f.words))
 	}
 	return ok != f.invert
 }
 
-// containsFold is strings.Contains for a lower-case word, without making a
-// lower-case copy of ASCII texts.
-func containsFold(text, word string) bool {
-	for i := range len(text) {
-		if text[i] >= 0x80 {
-			return strings.Contains(strings.ToLower(text), word)
+func fuzzy(text []byte, letters string) bool {
+	for _, r := range letters {
+		i := bytes.IndexRune(text, r)
+		if i < 0 {
+			return false
 		}
+		text = text[i+utf8.RuneLen(r):]
 	}
-	if len(word) == 0 {
-		return true
-	}
-	first := word[0]
-	for i := 0; i+len(word) <= len(text); i++ {
-		if lower(text[i]) != first {
-			continue
-		}
-		j := 1
-		for j < len(word) && lower(text[i+j]) == word[j] {
-			j++
-		}
-		if j == len(word) {
-			return true
-		}
-	}
-	return false
+	return true
 }
 
-func lower(b byte) byte {
-	if 'A' <= b && b <= 'Z' {
-		return b + 'a' - 'A'
+// join appends texts with blanks between them.
+func join(b []byte, texts ...string) []byte {
+	for i, t := range texts {
+		if i > 0 {
+			b = append(b, ' ')
+		}
+		b = append(b, t...)
 	}
 	return b
 }
 
-func fuzzy(text, letters string) bool {
-	for _, r := range letters {
-		i := strings.IndexRune(text, r)
-		if i < 0 {
-			return false
-		}
-		text = text[i+len(string(r)):]
+// passes reports whether the filter lets an item through.
+func (l *list[T]) passes(item *T) bool {
+	if !l.filter.on() {
+		return true
 	}
-	return true
+	l.text = l.search(l.text[:0], item)
+	text, ascii := l.text, true
+	for i, c := range text {
+		if 'A' <= c && c <= 'Z' {
+			text[i] += 'a' - 'A'
+		}
+		ascii = ascii && c < utf8.RuneSelf
+	}
+	if !ascii {
+		text = bytes.ToLower(text)
+	}
+	return l.filter.match(text)
+}
+
+// setFilter filters anew. An item that passes keeps the cursor; without one it is
+// on the first.
+func (l *list[T]) setFilter(text string) {
+	before := l.filter
+	l.filter = parseFilter(text)
+	if l.filter.narrows(&before) {
+		l.shown = slices.DeleteFunc(l.shown, func(i int32) bool { return !l.passes(&l.items[i]) })
+		l.find()
+	} else {
+		l.arrange()
+	}
+	if l.current() == nil {
+		l.goTo(0)
+	}
 }
 
 // set replaces the items.
@@ -139,29 +194,75 @@ func (l *list[T]) set(items []T) {
 	l.arrange()
 }
 
-// arrange filters and sorts again, and keeps the cursor on its item.
+// arrange filters and sorts again, and keeps the cursor on its item. Marks go with
+// their items.
 func (l *list[T]) arrange() {
 	l.shown = slices.Grow(l.shown[:0], len(l.items))
+	l.total = 0
+	marks := map[string]bool{}
 	for i := range l.items {
-		if !l.filter.on() || l.filter.match(l.search(&l.items[i])) {
+		item := &l.items[i]
+		if l.hide != nil && l.hide(item) {
+			continue
+		}
+		l.total++
+		if len(l.marks) > 0 {
+			if key := l.key(item); l.marks[key] {
+				marks[key] = true
+			}
+		}
+		if l.passes(item) {
 			l.shown = append(l.shown, int32(i))
 		}
 	}
+	l.marks = marks
 	if l.sortBy >= 0 && l.sortBy < len(l.columns) {
-		c := &l.columns[l.sortBy]
-		by := c.cmp
-		if by == nil {
-			by = func(a, b *T) int { return strings.Compare(c.text(a), c.text(b)) }
-		}
-		slices.SortStableFunc(l.shown, func(a, b int32) int {
-			n := by(&l.items[a], &l.items[b])
-			if l.desc {
-				return -n
-			}
-			return n
-		})
+		l.sort(&l.columns[l.sortBy])
 	}
 	l.find()
+}
+
+// sort puts what is shown in the order of a column; items that are alike stay in
+// the order that they came in.
+func (l *list[T]) sort(c *column[T]) {
+	l.order = slices.Grow(l.order[:0], len(l.shown))
+	for _, i := range l.shown {
+		r := ranked{at: i}
+		if c.rank != nil {
+			r.rank = c.rank(&l.items[i])
+		} else {
+			r.text = c.text(&l.items[i])
+			r.rank = firstBytes(r.text)
+		}
+		l.order = append(l.order, r)
+	}
+	sign := 1
+	if l.desc {
+		sign = -1
+	}
+	slices.SortFunc(l.order, func(a, b ranked) int {
+		switch {
+		case a.rank < b.rank:
+			return -sign
+		case a.rank > b.rank:
+			return sign
+		}
+		if n := strings.Compare(a.text, b.text); n != 0 {
+			return n * sign
+		}
+		return int(a.at - b.at)
+	})
+	for i := range l.order {
+		l.shown[i] = l.order[i].at
+	}
+	clear(l.order)
+}
+
+// firstBytes is a number for the start of a text, in the order of texts.
+func firstBytes(text string) uint64 {
+	var b [8]byte
+	copy(b[:], text)
+	return binary.BigEndian.Uint64(b[:])
 }
 
 // find puts the cursor back on its item. An item that is gone leaves it where it
@@ -299,6 +400,9 @@ func (l *list[T]) plan(width int) (columns, widths []int) {
 	}
 }
 
+// scrollStep is by how many cells a list of one column scrolls.
+const scrollStep = 10
+
 // draw returns the heading and the visible lines.
 func (l *list[T]) draw(t *theme, width, height int, focused bool) []string {
 	l.height = max(height-1, 1)
@@ -319,9 +423,11 @@ func (l *list[T]) draw(t *theme, width, height int, focused bool) []string {
 		}
 		return fit(b.String(), width-2, t.more)
 	}
+	single := len(l.columns) == 1
+	l.widest = 0
 	lines := make([]string, 0, height)
 	lines = append(lines, "  "+t.column.Render(cells(func(i int) string {
-		title := l.columns[i].title
+		title := clean(l.columns[i].title)
 		if i == l.sortBy {
 			if l.desc {
 				return title + "-"
@@ -332,7 +438,14 @@ func (l *list[T]) draw(t *theme, width, height int, focused bool) []string {
 	})))
 	for n := l.top; n < len(l.shown) && len(lines) < height; n++ {
 		item := &l.items[l.shown[n]]
-		line := cells(func(i int) string { return clean(l.columns[i].text(item)) })
+		line := cells(func(i int) string {
+			text := clean(l.columns[i].text(item))
+			if single {
+				l.widest = max(l.widest, ansi.StringWidth(text))
+				text = ansi.TruncateLeft(text, l.scroll*scrollStep, "")
+			}
+			return text
+		})
 		lead := "  "
 		key := l.key(item)
 		if l.marks[key] {
@@ -340,7 +453,10 @@ func (l *list[T]) draw(t *theme, width, height int, focused bool) []string {
 		}
 		switch {
 		case n == l.at && l.on == key && focused:
-			lead = t.point + lead[1:]
+			lead = t.point + " "
+			if l.marks[key] {
+				lead = t.point + "*"
+			}
 			line = t.cursor.Render(ansi.Strip(line))
 		case l.marks[key]:
 			line = t.marked.Render(line)
@@ -350,6 +466,11 @@ func (l *list[T]) draw(t *theme, width, height int, focused bool) []string {
 	return lines
 }
 
-func byNumber[T any, N cmp.Ordered](of func(*T) N) func(a, b *T) int {
-	return func(a, b *T) int { return cmp.Compare(of(a), of(b)) }
+// byNumber makes a rank of a number.
+func byNumber[T any, N ~int | ~int64 | ~uint64](of func(*T) N) func(*T) uint64 {
+	var flip uint64
+	if ^N(0) < 0 { // signed
+		flip = 1 << 63
+	}
+	return func(item *T) uint64 { return uint64(of(item)) ^ flip }
 }

@@ -37,9 +37,9 @@ type (
 	againMsg   struct{ gen int }
 	toastMsg   struct{ n int }
 	changesMsg struct {
-		page   int
-		change changed
-		err    error
+		page, gen int
+		change    changed
+		err       error
 	}
 )
 
@@ -96,13 +96,14 @@ func (m *Model) run(lines [][]string) tea.Cmd {
 }
 
 // look asks what became of objects, for a page that lists them.
-func (m *Model) look(page int, ids []client.ID) tea.Cmd {
-	src, ctx := m.src, m.ctx
+func (m *Model) look(st *loading, ids []client.ID) tea.Cmd {
+	src, ctx, page, gen := m.src, m.ctx, st.id, st.gen
+	m.looking++
 	return func() tea.Msg {
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		rows, err := src.Rows(ctx, ids)
-		return changesMsg{page, changed{ids, rows}, err}
+		return changesMsg{page, gen, changed{ids, rows}, err}
 	}
 }
 

@@ -42,7 +42,7 @@ func newObject(m *Model, id client.ID) page {
 	p := &objectPage{object: id, folded: map[string]bool{}}
 	l := newListPage("object", "nothing is known of it", "describe "+id.String(), []column[node]{
 		{title: "FIELDS AND MEMBERS", least: 20, text: func(n *node) string { return m.nodeText(n) }},
-	}, func(n *node) string { return n.path }, func(n *node) string { return n.key + " " + n.text })
+	}, func(n *node) string { return n.path }, func(b []byte, n *node) []byte { return join(b, n.key, n.text) })
 	l.title = func() string {
 		if p.known != nil && len(p.known.Names) > 0 {
 			return p.known.Names[0]
@@ -102,7 +102,7 @@ func (p *objectPage) self() subject {
 // subjects of an object page is the member at the cursor for looking, and the
 // object when the cursor is on none.
 func (p *objectPage) subjects() []subject {
-	if list := p.listPage.subjects(); len(list) > 0 {
+	if list := p.listPage.subjects(); len(list) > 0 || p.l.on == gone {
 		return list
 	}
 	return []subject{p.self()}
@@ -216,9 +216,6 @@ func (p *objectPage) unfold(m *Model) {
 		nodes = append(nodes, node{path: "o/" + r.ID.String(), lead: "  ", key: r.ID.String(), text: strings.TrimSpace(short(r.Type) + "  " + r.Name), ref: r})
 	}
 	p.l.set(nodes)
-	if p.l.on == gone {
-		p.l.goTo(p.l.at)
-	}
 }
 
 func memberText(m *client.Meta) string {
@@ -246,7 +243,7 @@ func (m *Model) nodeText(n *node) string {
 	return n.lead + n.key + " = " + n.text
 }
 
-// shares returns whether any of the ids is part of what the page shows.
+// shows returns whether any of the ids is part of what the page shows.
 func (p *objectPage) shows(ids map[client.ID]bool) bool {
 	if ids[p.object] {
 		return true

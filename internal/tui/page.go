@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
@@ -63,13 +64,13 @@ type loading struct {
 	id     int // of the page
 	gen    int // of the newest question
 	busy   bool
-	since  time.Time
 	done   bool // something was loaded
 	err    error
 	cancel context.CancelFunc
+	halted bool // the user gave the question up
 	stale  bool // something has happened since
 	poll   time.Duration
-	polled time.Time
+	polled time.Time // when it was asked
 }
 
 // answer is what a question of a page came to.
@@ -90,7 +91,7 @@ func (m *Model) ask(st *loading, f func(context.Context, Source) (any, error)) t
 	}
 	ctx, cancel := context.WithTimeout(m.ctx, patience)
 	st.gen++
-	st.busy, st.since, st.cancel, st.stale, st.polled = true, m.now(), cancel, false, m.now()
+	st.busy, st.cancel, st.stale, st.halted, st.polled = true, cancel, false, false, m.now()
 	id, gen, src := st.id, st.gen, m.src
 	return func() tea.Msg {
 		defer cancel()
@@ -136,6 +137,8 @@ func (m *Model) notice(st *loading, empty string, width int) []string {
 	switch {
 	case st.err != nil:
 		return m.errorLines(st.err, width)
+	case st.halted:
+		return []string{"", "  stopped; " + t.key.Render("r") + " loads again"}
 	case !st.done:
 		return []string{"", "  " + t.dim.Render(m.spinner()+" loading, esc stops")}
 	}
@@ -146,8 +149,10 @@ func (m *Model) notice(st *loading, empty string, width int) []string {
 func (m *Model) errorLines(err error, width int) []string {
 	t := &m.theme
 	lines := []string{""}
-	for _, line := range wrap(clean(err.Error()), width-4) {
-		lines = append(lines, "  "+t.bad.Render(line))
+	for text := range strings.SplitSeq(err.Error(), "\n") {
+		for _, line := range wrap(clean(text), width-4) {
+			lines = append(lines, "  "+t.bad.Render(line))
+		}
 	}
 	if hint := status.HintOf(err); hint != "" {
 		for _, line := range wrap(clean(hint), width-4) {

@@ -22,10 +22,10 @@ type listPage[T any] struct {
 	extra func(m *Model, do string) (tea.Cmd, bool)
 	top   func(m *Model, width int) []string // lines above the list
 	got   func(old, items []T) []T           // looks at what came before it is shown
-	above int                                // lines of top when it was last drawn
+	above int                                // lines above the list when it was last drawn
 }
 
-func newListPage[T any](name, empty, show string, columns []column[T], key, search func(*T) string) *listPage[T] {
+func newListPage[T any](name, empty, show string, columns []column[T], key func(*T) string, search func([]byte, *T) []byte) *listPage[T] {
 	return &listPage[T]{
 		name: name, empty: empty, show: show,
 		l: list[T]{columns: columns, key: key, search: search, sortBy: -1},
@@ -35,25 +35,23 @@ func newListPage[T any](name, empty, show string, columns []column[T], key, sear
 func (p *listPage[T]) kind() string    { return p.name }
 func (p *listPage[T]) state() *loading { return &p.loading }
 func (p *listPage[T]) command() string { return p.show }
-func (p *listPage[T]) setFilter(text string) {
-	p.l.filter = parseFilter(text)
-	p.l.arrange()
-	if p.l.on == gone || p.l.current() == nil {
-		p.l.goTo(0)
-	}
-}
-func (p *listPage[T]) filterText() string { return p.l.filter.text }
+func (p *listPage[T]) setFilter(text string) { p.l.setFilter(text) }
+func (p *listPage[T]) filterText() string    { return p.l.filter.text }
 
 func (p *listPage[T]) crumb() string {
 	text := p.name
 	if p.title != nil {
 		text = p.title()
 	}
-	if p.done {
+	if p.done && (p.name != "text" || p.l.filter.on()) {
 		if p.l.filter.on() {
-			return fmt.Sprintf("%s %d/%d", text, len(p.l.shown), len(p.l.items))
+			text += fmt.Sprintf(" %d/%d", len(p.l.shown), p.l.total)
+		} else {
+			text += fmt.Sprintf(" %d", p.l.total)
 		}
-		return fmt.Sprintf("%s %d", text, len(p.l.items))
+	}
+	if n := len(p.l.marks); n > 0 { // the filter may hide them
+		text += fmt.Sprintf(", %d marked", n)
 	}
 	return text
 }
@@ -109,7 +107,7 @@ func (p *listPage[T]) act(m *Model, do string) (tea.Cmd, bool) {
 		if next := p.enter(m, c); next != nil {
 			return m.push(next), true
 		}
-		return nil, true
+		return m.say("nothing opens here"), true
 	}
 	return nil, p.l.move(do)
 }
@@ -121,7 +119,10 @@ func (l *list[T]) move(do string) bool {
 	case "up":
 		l.goTo(l.at - 1)
 	case "down":
-		l.goTo(l.at + 1)
+		if l.on != gone { // what came into its place is the next one
+			l.at++
+		}
+		l.goTo(l.at)
 	case "pageup":
 		l.goTo(l.at - page)
 	case "pagedown":
@@ -137,9 +138,13 @@ func (l *list[T]) move(do string) bool {
 	case "left":
 		l.scroll = max(l.scroll-1, 0)
 	case "right":
-		l.scroll = min(l.scroll+1, max(len(l.columns)-2, 0))
+		most := len(l.columns) - 2
+		if len(l.columns) == 1 {
+			most = (l.widest - 1) / scrollStep
+		}
+		l.scroll = min(l.scroll+1, max(most, 0))
 	case "sort":
-		if l.sortBy+1 == len(l.columns) {
+		if l.sortBy+1 >= len(l.columns) {
 			l.sortBy, l.desc = -1, false
 			l.arrange()
 		} else {
@@ -166,9 +171,12 @@ func (l *list[T]) move(do string) bool {
 	return true
 }
 
-func (p *listPage[T]) click(_ *Model, line int) {
+func (p *listPage[T]) click(m *Model, line int) {
 	line -= p.above
 	if n := p.l.top + line - 1; line > 0 && n < len(p.l.shown) {
+		if p.extra != nil {
+			p.extra(m, "click")
+		}
 		p.l.goTo(n)
 	}
 }
@@ -178,14 +186,14 @@ func (p *listPage[T]) draw(m *Model, width, height int) []string {
 	if p.top != nil {
 		lines = p.top(m, width)
 	}
-	p.above = len(lines)
-	if len(p.l.items) == 0 || p.err != nil && !p.done {
+	if p.l.total == 0 || p.err != nil && !p.done {
 		p.l.height = max(height-len(lines)-1, 1)
 		return append(lines, m.notice(&p.loading, p.empty, width)...)
 	}
 	if p.err != nil {
 		lines = append(lines, m.theme.bad.Render(fit("  not up to date: "+clean(p.err.Error()), width, m.theme.more)))
 	}
+	p.above = len(lines)
 	lines = append(lines, p.l.draw(&m.theme, width, height-len(lines), true)...)
 	if len(p.l.shown) == 0 {
 		lines = append(lines, "", fit("  nothing matches "+clean(p.l.filter.text)+"; esc clears the filter", width, m.theme.more))

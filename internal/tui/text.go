@@ -11,7 +11,7 @@ import (
 // newText returns a page with what a command of v6d prints.
 func newText(_ *Model, title string, args ...string) page {
 	p := newListPage("text", "it printed nothing", strings.Join(args, " "), textColumns(title),
-		func(l *textLine) string { return fmt.Sprint(l.n) }, func(l *textLine) string { return l.text })
+		func(l *textLine) string { return fmt.Sprint(l.n) }, func(b []byte, l *textLine) []byte { return join(b, l.text) })
 	p.title = func() string { return title }
 	p.fetch = func(ctx context.Context, src Source) ([]textLine, error) {
 		out, err := src.Run(ctx, args...)
@@ -25,7 +25,7 @@ func newText(_ *Model, title string, args ...string) page {
 
 // newLines returns a page of lines that are known.
 func newLines(title, empty string, lines []string) page {
-	p := newListPage("text", empty, "", textColumns(title), func(l *textLine) string { return fmt.Sprint(l.n) }, func(l *textLine) string { return l.text })
+	p := newListPage("text", empty, "", textColumns(title), func(l *textLine) string { return fmt.Sprint(l.n) }, func(b []byte, l *textLine) []byte { return join(b, l.text) })
 	p.title = func() string { return title }
 	p.done = true
 	p.l.set(textLines(strings.Join(lines, "\n")))

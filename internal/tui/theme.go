@@ -25,7 +25,7 @@ func newTheme(name string) theme {
 	s := lipgloss.NewStyle
 	t.cursor, t.column, t.tabOn = s().Reverse(true), s().Bold(true), s().Bold(true).Reverse(true)
 	t.crumb, t.key = s().Bold(true), s().Bold(true)
-	t.marked = s().Underline(true)
+	t.marked = s().Bold(true) // an underlined text would be drawn letter by letter, and flags fall apart
 	if name == "plain" {
 		t.full, t.empty, t.point, t.branch, t.last, t.pipe, t.more, t.frame = "#", ".", ">", "|- ", "`- ", "|  ", "...", "-"
 		t.sides = lipgloss.ASCIIBorder()
@@ -38,6 +38,6 @@ func newTheme(name string) theme {
 	color := func(c string) lipgloss.Style { return s().Foreground(lipgloss.Color(c)) }
 	t.head, t.crumb, t.column, t.key = color(accent), color(accent).Bold(true), color(accent).Bold(true), color(accent).Bold(true)
 	t.good, t.warn, t.bad, t.dim = color(good), color(warn), color(bad), color(dim)
-	t.border, t.match, t.tab = color(dim), color(warn).Bold(true), color(dim)
+	t.border, t.match, t.marked, t.tab = color(dim), color(warn).Bold(true), color(warn).Bold(true), color(dim)
 	return t
 }

@@ -35,7 +35,7 @@ const farLimit = 1 << 20
 func newValue(_ *Model, id client.ID, name string) page {
 	p := &valuePage{object: id, name: name, limit: farLimit}
 	p.listPage = newListPage("value", "it is empty", "head "+id.String(), nil,
-		func(r *gridRow) string { return fmt.Sprint(r.n) }, func(r *gridRow) string { return strings.Join(r.cells, " ") })
+		func(r *gridRow) string { return fmt.Sprint(r.n) }, func(b []byte, r *gridRow) []byte { return join(b, r.cells...) })
 	p.about = func(*gridRow) (subject, bool) { return subject{id: id, name: name}, true }
 	p.top = p.header
 	return p
@@ -51,6 +51,10 @@ func (p *valuePage) load(m *Model) tea.Cmd {
 func (p *valuePage) receive(m *Model, a answer) tea.Cmd {
 	if far, ok := errors.AsType[*FarError](a.err); ok && a.gen == p.gen {
 		p.busy = false
+		if m.page() != page(p) || m.asks() { // later, when that is done
+			p.stale = true
+			return nil
+		}
 		m.confirm(confirm{
 			title: "Bring the value here?", text: fmt.Sprintf("%s of it lie on other instances. They go into the cache of this daemon.", size(far.Bytes)),
 			yes: func(m *Model) tea.Cmd {
@@ -81,7 +85,7 @@ func (p *valuePage) receive(m *Model, a answer) tea.Cmd {
 		}
 	default:
 		p.l.columns = []column[gridRow]{{title: "VALUE", least: 20, text: func(r *gridRow) string { return r.cells[0] }}}
-		for i, line := range strings.Split(strings.TrimRight(v.Text, "\n"), "\n") {
+		for i, line := range strings.Split(strings.TrimRight(strings.ReplaceAll(v.Text, "\t", "    "), "\n"), "\n") {
 			items = append(items, gridRow{i, []string{line}})
 		}
 	}
@@ -94,13 +98,14 @@ func (p *valuePage) columns(v *Value) {
 	const most = 40
 	p.l.columns = append(p.l.columns, column[gridRow]{
 		title: "#", width: len(fmt.Sprint(max(len(v.Rows)-1, 0))), right: true, text: func(r *gridRow) string { return fmt.Sprint(r.n) },
-		cmp: byNumber(func(r *gridRow) int { return r.n }),
+		rank: byNumber(func(r *gridRow) int { return r.n }),
 	})
 	for i, name := range v.Columns {
-		title := clean(name)
+		title := name
 		if i < len(v.Types) && v.Types[i] != "" {
 			title += " " + v.Types[i]
 		}
+		title = clean(title)
 		w := ansi.StringWidth(title)
 		for _, r := range v.Rows[:min(len(v.Rows), 200)] {
 			if i < len(r) {

@@ -13,7 +13,7 @@ import (
 func (m *Model) View() tea.View {
 	v := tea.NewView(m.content())
 	v.AltScreen = true
-	v.WindowTitle = "v6d " + m.over.Address
+	v.WindowTitle = clean("v6d " + m.over.Address)
 	if !m.opts.NoMouse {
 		v.MouseMode = tea.MouseModeCellMotion
 	}
@@ -24,7 +24,11 @@ func (m *Model) View() tea.View {
 func (m *Model) content() string {
 	l := &m.lay
 	if l.width < minWidth || l.height < minHeight {
-		return fmt.Sprintf("too small: %dx%d\nneeds %dx%d", l.width, l.height, minWidth, minHeight)
+		lines := []string{fmt.Sprintf("too small: %dx%d", l.width, l.height), fmt.Sprintf("needs %dx%d", minWidth, minHeight)}
+		for i := range lines {
+			lines[i] = ansi.Truncate(lines[i], max(l.width, 0), "")
+		}
+		return strings.Join(lines[:min(max(l.height, 1), len(lines))], "\n")
 	}
 	lines := make([]string, 0, l.height)
 	lines = append(lines, m.head())
@@ -63,6 +67,9 @@ func (m *Model) head() string {
 		if width < 70 {
 			w = 5
 		}
+		if width < 70 && (m.opts.ReadOnly || m.over.Moving > 0) {
+			w = 0
+		}
 		rightSide = t.bar(m.over.Used, m.over.Limit, w) + " " + size(m.over.Used) + "/" + size(m.over.Limit)
 		if m.over.Moving > 0 {
 			rightSide = fmt.Sprintf("%d moving  ", m.over.Moving) + rightSide
@@ -74,6 +81,7 @@ func (m *Model) head() string {
 	if m.running > 0 || m.page().state().busy && m.page().state().done {
 		rightSide = m.spinner() + " " + rightSide
 	}
+	rightSide = ansi.Truncate(rightSide, width-12, t.more)
 	room := width - ansi.StringWidth(rightSide) - 1
 	crumbs := []string{"v6d"}
 	if width >= 60 && m.known {
@@ -82,13 +90,14 @@ func (m *Model) head() string {
 	for _, p := range m.stack {
 		crumbs = append(crumbs, p.crumb())
 	}
-	text := clean(strings.Join(crumbs, " › "))
+	between := " › "
 	if t.name == "plain" {
-		text = strings.ReplaceAll(text, "›", ">")
+		between = " > "
 	}
+	text := clean(strings.Join(crumbs, between))
 	for ansi.StringWidth(text) > room && len(crumbs) > 2 { // the newest ones stay
 		crumbs = append(crumbs[:1], crumbs[2:]...)
-		text = clean(strings.Join(crumbs, " > "))
+		text = clean(strings.Join(crumbs, between))
 	}
 	return t.crumb.Render(fit(text, room, t.more)) + " " + rightSide
 }
@@ -98,12 +107,19 @@ func (m *Model) tabs() string {
 	t := &m.theme
 	var b strings.Builder
 	on := m.viewIndex()
+	full := 0
+	for _, v := range views {
+		full += len(v.name) + len(" 1  ")
+	}
 	for i, v := range views {
-		name := v.name
-		if m.lay.width < 80 {
-			name = name[:min(len(name), 3)]
+		text := fmt.Sprintf(" %d %s ", i+1, v.name)
+		switch short := len(" 1 abc "); {
+		case m.lay.width >= full:
+		case i == on || m.lay.width >= len(views)*short:
+			text = text[:short-1] + " "
+		default:
+			text = fmt.Sprintf(" %d ", i+1)
 		}
-		text := fmt.Sprintf(" %d %s ", i+1, name)
 		if i == on {
 			text = t.tabOn.Render(text)
 		} else {
@@ -121,6 +137,9 @@ func (m *Model) tabs() string {
 // liveness says how the browser learns of changes.
 func (m *Model) liveness() string {
 	t := &m.theme
+	if m.overErr != nil {
+		return t.bad.Render("not live")
+	}
 	switch m.watching {
 	case watchLive:
 		return t.good.Render("live")
@@ -152,9 +171,10 @@ func (m *Model) foot() string {
 	if text := m.page().filterText(); text != "" {
 		b.WriteString(" " + t.match.Render("/"+clean(text)))
 	}
+	last := " " + t.key.Render("?") + " help"
 	for i := range bindings {
 		k := &bindings[i]
-		if !k.foot || !k.has(kind) {
+		if !k.foot || !k.has(kind) || k.do == "help" {
 			continue
 		}
 		help, _, _ := strings.Cut(k.help, " (")
@@ -162,20 +182,21 @@ func (m *Model) foot() string {
 			help = "go to"
 		}
 		item := " " + t.key.Render(k.keys[0]) + " " + help + " "
-		if ansi.StringWidth(b.String())+ansi.StringWidth(item) > width {
+		if ansi.StringWidth(b.String())+ansi.StringWidth(item)+ansi.StringWidth(last) > width {
 			break
 		}
 		b.WriteString(item)
 	}
-	return b.String()
+	return ansi.Truncate(b.String()+last, width, t.more)
 }
 
 // overlay draws the dialog over the middle of the screen.
 func (m *Model) overlay(lines []string) {
 	t := &m.theme
 	width := min(m.lay.width-4, 76)
-	inner := m.dialog.draw(m, width-4)
-	if most := m.lay.height - 4; len(inner) > most { // the last line says how to leave
+	most := m.lay.height - 4
+	inner := m.dialog.draw(m, width-4, most)
+	if len(inner) > most { // the last line says how to leave
 		inner = append(inner[:most-1], inner[len(inner)-1])
 	}
 	box := strings.Split(lipgloss.NewStyle().Border(t.sides).Padding(0, 1).Width(width).Render(strings.Join(inner, "\n")), "\n")
@@ -186,6 +207,12 @@ func (m *Model) overlay(lines []string) {
 			break
 		}
 		under := fit(lines[top+i], m.lay.width, "")
-		lines[top+i] = ansi.Truncate(under, left, "") + b + ansi.TruncateLeft(under, left+ansi.StringWidth(b), "")
+		after := left + ansi.StringWidth(b)
+		room := m.lay.width - after
+		rest := ansi.TruncateLeft(under, after, "")
+		if ansi.StringWidth(rest) > room { // a wide character lies under the edge
+			rest = ansi.TruncateLeft(under, after+1, "")
+		}
+		lines[top+i] = fit(under, left, "") + b + strings.Repeat(" ", max(room-ansi.StringWidth(rest), 0)) + rest
 	}
 }

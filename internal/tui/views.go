@@ -51,22 +51,22 @@ func newCluster(m *Model) page {
 				return place(i.Number) + " (asked)"
 			}
 			return place(i.Number)
-		}, cmp: byNumber(func(i *Instance) uint64 { return i.Number })},
+		}, rank: byNumber(func(i *Instance) uint64 { return i.Number })},
 		{title: "STATE", width: 12, text: func(i *Instance) string { return i.State }},
-		{title: "USED", width: 8, right: true, text: func(i *Instance) string { return size(i.Used) }, cmp: byNumber(func(i *Instance) int64 { return i.Used })},
-		{title: "POOL", width: 8, right: true, text: func(i *Instance) string { return size(i.Limit) }, cmp: byNumber(func(i *Instance) int64 { return i.Limit })},
+		{title: "USED", width: 8, right: true, text: func(i *Instance) string { return size(i.Used) }, rank: byNumber(func(i *Instance) int64 { return i.Used })},
+		{title: "POOL", width: 8, right: true, text: func(i *Instance) string { return size(i.Limit) }, rank: byNumber(func(i *Instance) int64 { return i.Limit })},
 		{title: "FULL", width: 14, text: func(i *Instance) string {
 			return plainBar(m.theme.full, m.theme.empty, i.Used, i.Limit, 8) + " " + percent(i.Used, i.Limit)
 		}},
-		{title: "OBJECTS", width: 8, right: true, text: func(i *Instance) string { return number(int64(i.Objects)) }, cmp: byNumber(func(i *Instance) int { return i.Objects })},
-		{title: "CLIENTS", width: 7, right: true, text: func(i *Instance) string { return number(int64(i.Clients)) }, cmp: byNumber(func(i *Instance) int { return i.Clients })},
+		{title: "OBJECTS", width: 8, right: true, text: func(i *Instance) string { return number(int64(i.Objects)) }, rank: byNumber(func(i *Instance) int { return i.Objects })},
+		{title: "CLIENTS", width: 7, right: true, text: func(i *Instance) string { return number(int64(i.Clients)) }, rank: byNumber(func(i *Instance) int { return i.Clients })},
 		{
 			title: "HEARTBEAT", width: 9, right: true, text: func(i *Instance) string { return i.Heartbeat.Round(100 * time.Millisecond).String() },
-			cmp: byNumber(func(i *Instance) time.Duration { return i.Heartbeat }),
+			rank: byNumber(func(i *Instance) time.Duration { return i.Heartbeat }),
 		},
 		{title: "REMOTE", least: 10, text: func(i *Instance) string { return i.Endpoint }},
 		{title: "HOST", least: 6, text: func(i *Instance) string { return i.Host }},
-	}, func(i *Instance) string { return place(i.Number) }, func(i *Instance) string { return place(i.Number) + " " + i.Host + " " + i.Endpoint + " " + i.State })
+	}, func(i *Instance) string { return place(i.Number) }, func(b []byte, i *Instance) []byte { return join(b, place(i.Number), i.Host, i.Endpoint, i.State) })
 	p.fetch = func(ctx context.Context, src Source) ([]Instance, error) { return src.Instances(ctx) }
 	p.enter = func(m *Model, i *Instance) page {
 		next := newObjects(m).(*objectsPage)
@@ -99,22 +99,26 @@ type objectsPage struct {
 func newObjects(m *Model) page {
 	p := &objectsPage{tree: true}
 	l := newListPage("objects", "no objects: `v6d put FILE` makes one", "ls", []column[client.Row]{
-		{title: "ID", width: 17, text: func(r *client.Row) string { return r.ID.String() }, cmp: byNumber(func(r *client.Row) client.ID { return r.ID })},
+		{title: "ID", width: 17, text: func(r *client.Row) string { return r.ID.String() }, rank: byNumber(func(r *client.Row) client.ID { return r.ID })},
 		{title: "NAME", least: 10, text: func(r *client.Row) string { return strings.Join(r.Names, ", ") }},
 		{title: "TYPE", least: 12, text: func(r *client.Row) string { return short(r.Type) }},
-		{title: "BYTES", width: 9, right: true, text: func(r *client.Row) string { return size(r.Bytes) }, cmp: byNumber(func(r *client.Row) int64 { return r.Bytes })},
-		{title: "WHERE", width: 7, text: func(r *client.Row) string { return place(r.Instance) }, cmp: byNumber(func(r *client.Row) uint64 { return r.Instance })},
+		{title: "BYTES", width: 9, right: true, text: func(r *client.Row) string { return size(r.Bytes) }, rank: byNumber(func(r *client.Row) int64 { return r.Bytes })},
+		{title: "WHERE", width: 7, text: func(r *client.Row) string { return place(r.Instance) }, rank: byNumber(func(r *client.Row) uint64 { return r.Instance })},
 		{title: "STATE", width: 9, text: stateOf},
 		{
 			title: "AGE", width: 4, right: true, text: func(r *client.Row) string { return m.ago(time.UnixMilli(r.TimeMS)) },
-			cmp: byNumber(func(r *client.Row) int64 { return -r.TimeMS }),
+			rank: byNumber(func(r *client.Row) int64 { return -r.TimeMS }),
 		},
-		{title: "MEMBERS", width: 7, right: true, text: func(r *client.Row) string { return number(int64(r.Members)) }, cmp: byNumber(func(r *client.Row) int { return r.Members })},
+		{title: "MEMBERS", width: 7, right: true, text: func(r *client.Row) string { return number(int64(r.Members)) }, rank: byNumber(func(r *client.Row) int { return r.Members })},
 		{title: "LABELS", least: 8, text: func(r *client.Row) string { return labels(r.Labels) }},
-	}, func(r *client.Row) string { return r.ID.String() }, func(r *client.Row) string {
-		return r.ID.String() + " " + strings.Join(r.Names, " ") + " " + r.Type + " " + stateOf(r) + " " + place(r.Instance) + " " + labels(r.Labels)
+	}, func(r *client.Row) string { return r.ID.String() }, func(b []byte, r *client.Row) []byte {
+		b, _ = r.ID.AppendText(b) // never fails
+		b = join(append(b, ' '), r.Names...)
+		b = join(append(b, ' '), r.Type, stateOf(r))
+		b = strconv.AppendUint(append(b, " i"...), r.Instance, 10)
+		return appendLabels(append(b, ' '), r.Labels)
 	})
-	p.listPage = l
+	p.listPage, l.l.hide = l, p.hidden
 	l.title = func() string {
 		text := "objects"
 		if !p.tree {
@@ -141,7 +145,7 @@ func newObjects(m *Model) page {
 			return nil, false
 		}
 		p.tree = !p.tree
-		p.choose()
+		p.l.set(p.all)
 		return nil, true
 	}
 	return p
@@ -157,16 +161,22 @@ func stateOf(r *client.Row) string {
 	return "cluster"
 }
 
-func labels(l map[string]string) string {
-	if len(l) == 0 {
-		return ""
+func labels(l map[string]string) string { return string(appendLabels(nil, l)) }
+
+func appendLabels(b []byte, l map[string]string) []byte {
+	var some [8]string
+	keys := some[:0]
+	for k := range l {
+		keys = append(keys, k)
 	}
-	list := make([]string, 0, len(l))
-	for k, v := range l {
-		list = append(list, k+"="+v)
+	slices.Sort(keys)
+	for i, k := range keys {
+		if i > 0 {
+			b = append(b, ' ')
+		}
+		b = append(append(append(b, k...), '='), l[k]...)
 	}
-	slices.Sort(list)
-	return strings.Join(list, " ")
+	return b
 }
 
 // short leaves the usual namespace of typenames out.
@@ -205,7 +215,7 @@ func (p *objectsPage) receive(m *Model, a answer) tea.Cmd {
 		return nil
 	}
 	p.all, _ = a.data.([]client.Row)
-	p.choose()
+	p.l.set(p.all)
 	if a.partial {
 		return p.load(m)
 	}
@@ -237,37 +247,26 @@ func (p *objectsPage) merge(c changed) {
 		}
 	}
 	p.all = append(kept, more...)
-	p.choose()
+	p.l.set(p.all)
 }
 
-// choose shows those of all objects that the page is about.
-func (p *objectsPage) choose() {
-	if !p.tree && p.typ == "" && p.where == "" {
-		p.l.set(p.all)
-		return
-	}
-	some := make([]client.Row, 0, len(p.all))
-	for _, r := range p.all {
-		if p.tree && p.typ == "" && r.Owned && len(r.Names) == 0 || p.typ != "" && r.Type != p.typ || p.where != "" && place(r.Instance) != p.where {
-			continue
-		}
-		some = append(some, r)
-	}
-	p.l.set(some)
+// hidden reports objects that the page is not about.
+func (p *objectsPage) hidden(r *client.Row) bool {
+	return p.tree && p.typ == "" && r.Owned && len(r.Names) == 0 || p.typ != "" && r.Type != p.typ || p.where != "" && place(r.Instance) != p.where
 }
 
 func newNames(*Model) page {
 	p := newListPage("names", "no names: `v6d put FILE --name NAME` gives one", "name ls", []column[Name]{
 		{title: "NAME", least: 14, text: func(n *Name) string { return n.Name }},
-		{title: "ID", width: 17, text: func(n *Name) string { return n.ID.String() }, cmp: byNumber(func(n *Name) client.ID { return n.ID })},
+		{title: "ID", width: 17, text: func(n *Name) string { return n.ID.String() }, rank: byNumber(func(n *Name) client.ID { return n.ID })},
 		{title: "TYPE", least: 10, text: func(n *Name) string {
 			if n.Gone {
 				return "(nothing is there)"
 			}
 			return short(n.Type)
 		}},
-		{title: "BYTES", width: 9, right: true, text: func(n *Name) string { return size(n.Bytes) }, cmp: byNumber(func(n *Name) int64 { return n.Bytes })},
-	}, func(n *Name) string { return n.Name }, func(n *Name) string { return n.Name + " " + n.ID.String() + " " + n.Type })
+		{title: "BYTES", width: 9, right: true, text: func(n *Name) string { return size(n.Bytes) }, rank: byNumber(func(n *Name) int64 { return n.Bytes })},
+	}, func(n *Name) string { return n.Name }, func(b []byte, n *Name) []byte { return join(b, n.Name, n.ID.String(), n.Type) })
 	p.fetch = func(ctx context.Context, src Source) ([]Name, error) { return src.Names(ctx) }
 	p.about = func(n *Name) (subject, bool) {
 		return subject{id: n.ID, name: n.Name, typ: n.Type, bytes: n.Bytes}, true
@@ -276,31 +275,31 @@ func newNames(*Model) page {
 	return p
 }
 
-func newStreams(*Model) page {
+func newStreams(m *Model) page {
 	p := newListPage("streams", "no streams: `v6d stream put NAME` starts one", "stream ls", []column[Stream]{
 		{title: "NAME", least: 12, text: func(s *Stream) string { return cmp.Or(s.Name, s.ID.String()) }},
 		{title: "STATE", width: 8, text: func(s *Stream) string { return s.State }},
 		{title: "WRITER", width: 9, text: func(s *Stream) string { return s.Writer }},
 		{title: "WAITS", width: 6, text: func(s *Stream) string { return s.Waits }},
-		{title: "READY", width: 6, right: true, text: func(s *Stream) string { return number(s.Ready) }, cmp: byNumber(func(s *Stream) int64 { return s.Ready })},
-		{title: "CHUNKS", width: 6, right: true, text: func(s *Stream) string { return number(s.Chunks) }, cmp: byNumber(func(s *Stream) int64 { return s.Chunks })},
-		{title: "BYTES", width: 9, right: true, text: func(s *Stream) string { return size(s.Bytes) }, cmp: byNumber(func(s *Stream) int64 { return s.Bytes })},
-		{title: "PUSHED", width: 8, right: true, text: func(s *Stream) string { return number(int64(s.Pushed)) }, cmp: byNumber(func(s *Stream) uint64 { return s.Pushed })},
-		{title: "PULLED", width: 8, right: true, text: func(s *Stream) string { return number(int64(s.Pulled)) }, cmp: byNumber(func(s *Stream) uint64 { return s.Pulled })},
+		{title: "READY", width: 6, right: true, text: func(s *Stream) string { return number(s.Ready) }, rank: byNumber(func(s *Stream) int64 { return s.Ready })},
+		{title: "CHUNKS", width: 6, right: true, text: func(s *Stream) string { return number(s.Chunks) }, rank: byNumber(func(s *Stream) int64 { return s.Chunks })},
+		{title: "BYTES", width: 9, right: true, text: func(s *Stream) string { return size(s.Bytes) }, rank: byNumber(func(s *Stream) int64 { return s.Bytes })},
+		{title: "PUSHED", width: 8, right: true, text: func(s *Stream) string { return number(int64(s.Pushed)) }, rank: byNumber(func(s *Stream) uint64 { return s.Pushed })},
+		{title: "PULLED", width: 8, right: true, text: func(s *Stream) string { return number(int64(s.Pulled)) }, rank: byNumber(func(s *Stream) uint64 { return s.Pulled })},
 		{title: "RATE", width: 7, right: true, text: func(s *Stream) string {
 			if s.Rate < 0 {
 				return "-"
 			}
 			return fmt.Sprintf("%.0f/s", s.Rate)
-		}, cmp: byNumber(func(s *Stream) float64 { return s.Rate })},
+		}, rank: byNumber(func(s *Stream) int64 { return int64(s.Rate * 1000) })},
 		{title: "READERS", least: 10, text: func(s *Stream) string { return strings.Join(s.Readers, ", ") }},
 		{title: "REASON", least: 8, text: func(s *Stream) string { return s.Reason }},
-	}, func(s *Stream) string { return s.ID.String() }, func(s *Stream) string { return s.Name + " " + s.ID.String() + " " + s.State + " " + s.Type })
+	}, func(s *Stream) string { return s.ID.String() }, func(b []byte, s *Stream) []byte { return join(b, s.Name, s.ID.String(), s.State, s.Type) })
 	var before map[client.ID]uint64
 	var at time.Time
 	p.fetch = func(ctx context.Context, src Source) ([]Stream, error) { return src.Streams(ctx) }
 	p.got = func(_, items []Stream) []Stream { // in Update: one at a time
-		now := time.Now()
+		now := m.now()
 		pushed := map[client.ID]uint64{}
 		for i := range items {
 			s := &items[i]
@@ -324,10 +323,10 @@ func newStreams(*Model) page {
 
 func newClients(m *Model) page {
 	p := newListPage("clients", "nobody is connected", "status", []column[Client]{
-		{title: "CLIENT", least: 20, text: func(c *Client) string { return c.Process }},
-		{title: "MADE", width: 9, right: true, text: func(c *Client) string { return size(c.Made) }, cmp: byNumber(func(c *Client) int64 { return c.Made })},
-		{title: "UNSEALED", width: 9, right: true, text: func(c *Client) string { return size(c.Unsealed) }, cmp: byNumber(func(c *Client) int64 { return c.Unsealed })},
-		{title: "REQUESTS", width: 9, right: true, text: func(c *Client) string { return number(int64(c.Requests)) }, cmp: byNumber(func(c *Client) uint64 { return c.Requests })},
+		{title: "CLIENT", least: 32, text: func(c *Client) string { return c.Process }},
+		{title: "MADE", width: 9, right: true, text: func(c *Client) string { return size(c.Made) }, rank: byNumber(func(c *Client) int64 { return c.Made })},
+		{title: "UNSEALED", width: 9, right: true, text: func(c *Client) string { return size(c.Unsealed) }, rank: byNumber(func(c *Client) int64 { return c.Unsealed })},
+		{title: "REQUESTS", width: 9, right: true, text: func(c *Client) string { return number(int64(c.Requests)) }, rank: byNumber(func(c *Client) uint64 { return c.Requests })},
 		{title: "STATE", width: 8, text: func(c *Client) string {
 			switch {
 			case c.Gone:
@@ -337,15 +336,18 @@ func newClients(m *Model) page {
 			}
 			return "at work"
 		}},
-		{title: "SINCE", width: 5, right: true, text: func(c *Client) string { return m.ago(c.Since) }, cmp: byNumber(func(c *Client) int64 { return -c.Since.UnixNano() })},
-		{title: "SESSION", width: 17, text: func(c *Client) string { return c.Session }},
+		{title: "SINCE", width: 5, right: true, text: func(c *Client) string { return m.ago(c.Since) }, rank: byNumber(func(c *Client) int64 { return -c.Since.UnixNano() })},
 		{title: "KIND", width: 5, text: func(c *Client) string {
-			if c.Extended {
+			switch {
+			case c.Since.IsZero(): // not connected
+				return "-"
+			case c.Extended:
 				return "v6d"
 			}
 			return "0.24"
 		}},
-	}, func(c *Client) string { return c.Key }, func(c *Client) string { return c.Process + " " + c.Session })
+		{title: "SESSION", width: 17, text: func(c *Client) string { return c.Session }},
+	}, func(c *Client) string { return c.Key }, func(b []byte, c *Client) []byte { return join(b, c.Process, c.Session) })
 	p.fetch = func(ctx context.Context, src Source) ([]Client, error) { return src.Clients(ctx) }
 	return polled(p, 2*time.Second)
 }
@@ -360,9 +362,9 @@ type typeRow struct {
 func newTypes(*Model) page {
 	p := newListPage("types", "no objects, so no types", "du", []column[typeRow]{
 		{title: "TYPE", least: 20, text: func(r *typeRow) string { return r.typ }},
-		{title: "OBJECTS", width: 9, right: true, text: func(r *typeRow) string { return number(int64(r.objects)) }, cmp: byNumber(func(r *typeRow) int { return r.objects })},
-		{title: "BYTES", width: 9, right: true, text: func(r *typeRow) string { return size(r.bytes) }, cmp: byNumber(func(r *typeRow) int64 { return r.bytes })},
-	}, func(r *typeRow) string { return r.typ }, func(r *typeRow) string { return r.typ })
+		{title: "OBJECTS", width: 9, right: true, text: func(r *typeRow) string { return number(int64(r.objects)) }, rank: byNumber(func(r *typeRow) int { return r.objects })},
+		{title: "BYTES", width: 9, right: true, text: func(r *typeRow) string { return size(r.bytes) }, rank: byNumber(func(r *typeRow) int64 { return r.bytes })},
+	}, func(r *typeRow) string { return r.typ }, func(b []byte, r *typeRow) []byte { return join(b, r.typ) })
 	p.fetch = func(ctx context.Context, src Source) ([]typeRow, error) {
 		list, err := rows(ctx, src, false)
 		if err != nil {
@@ -401,13 +403,13 @@ var groups = []string{"type", "name", "owner", "state"}
 func newMemory(m *Model) page {
 	by := 0
 	p := newListPage("memory", "the pool is empty", "du", []column[Share]{
-		{title: "BYTES", width: 9, right: true, text: func(s *Share) string { return size(s.Bytes) }, cmp: byNumber(func(s *Share) int64 { return s.Bytes })},
-		{title: "BLOBS", width: 7, right: true, text: func(s *Share) string { return number(int64(s.Blobs)) }, cmp: byNumber(func(s *Share) int { return s.Blobs })},
+		{title: "WHO OR WHAT", least: 16, text: func(s *Share) string { return s.Key }},
+		{title: "BYTES", width: 9, right: true, text: func(s *Share) string { return size(s.Bytes) }, rank: byNumber(func(s *Share) int64 { return s.Bytes })},
+		{title: "BLOBS", width: 7, right: true, text: func(s *Share) string { return number(int64(s.Blobs)) }, rank: byNumber(func(s *Share) int { return s.Blobs })},
 		{title: "SHARE", width: 15, text: func(s *Share) string {
 			return plainBar(m.theme.full, m.theme.empty, s.Bytes, m.over.Used, 10) + " " + percent(s.Bytes, m.over.Used)
 		}},
-		{title: "WHO OR WHAT", least: 16, text: func(s *Share) string { return s.Key }},
-	}, func(s *Share) string { return s.Key }, func(s *Share) string { return s.Key })
+	}, func(s *Share) string { return s.Key }, func(b []byte, s *Share) []byte { return join(b, s.Key) })
 	p.title = func() string { return "memory by " + groups[by] }
 	p.fetch = func(ctx context.Context, src Source) ([]Share, error) { return src.Shares(ctx, groups[by]) }
 	p.extra = func(m *Model, do string) (tea.Cmd, bool) {
@@ -438,6 +440,7 @@ func newMemory(m *Model) page {
 // eventRow is an event with a number of its own.
 type eventRow struct {
 	client.Event
+	n int // those of a daemon begin again when it does
 }
 
 // mostEvents are kept.
@@ -453,14 +456,14 @@ func newEvents(m *Model) page {
 	p := newListPage("events", "nothing has happened yet", "events", []column[eventRow]{
 		{
 			title: "TIME", width: 12, text: func(e *eventRow) string { return time.UnixMilli(e.TimeMS).Format("15:04:05.000") },
-			cmp: byNumber(func(e *eventRow) uint64 { return e.Seq }),
+			rank: byNumber(func(e *eventRow) int { return e.n }),
 		},
 		{title: "EVENT", width: 9, text: func(e *eventRow) string { return e.Kind }},
 		{title: "ID", width: 17, text: func(e *eventRow) string { return e.ID.String() }},
 		{title: "TYPE", least: 10, text: func(e *eventRow) string { return short(e.Type) }},
 		{title: "NAME", least: 8, text: func(e *eventRow) string { return e.Name }},
-	}, func(e *eventRow) string { return strconv.FormatUint(e.Seq, 10) }, func(e *eventRow) string {
-		return e.Kind + " " + e.ID.String() + " " + e.Type + " " + e.Name
+	}, func(e *eventRow) string { return strconv.Itoa(e.n) }, func(b []byte, e *eventRow) []byte {
+		return join(b, e.Kind, e.ID.String(), e.Type, e.Name)
 	})
 	p.about = func(e *eventRow) (subject, bool) { return subject{id: e.ID, name: e.Name, typ: e.Type}, true }
 	p.enter = func(m *Model, e *eventRow) page { return newObject(m, e.ID) }
@@ -469,7 +472,7 @@ func newEvents(m *Model) page {
 		switch do {
 		case "follow":
 			ep.follow = !ep.follow
-		case "up", "pageup", "halfup", "first":
+		case "up", "pageup", "halfup", "first", "click":
 			ep.follow = false
 			return nil, false
 		default:
@@ -490,9 +493,14 @@ func (p *eventsPage) load(m *Model) tea.Cmd {
 
 // collect shows what the model has collected.
 func (p *eventsPage) collect(m *Model) {
-	p.done = m.watching != watchNone || len(m.events) > 0
-	if m.watching == watchNone {
-		p.empty, p.done = "this daemon tells no events; lists are loaded again now and then", true
+	p.done = true
+	switch m.watching {
+	case watchNone:
+		p.empty = "this daemon tells no events; lists are loaded again now and then"
+	case watchLive:
+		p.empty = "nothing has happened yet"
+	case watchStarting, watchBroken:
+		p.empty = "not connected"
 	}
 	p.l.set(m.events)
 	if p.follow {
