@@ -347,9 +347,28 @@ func (w *drain) run(ctx context.Context, todo []*drainRow) error {
 		if todo, err = w.plan(ctx); err != nil {
 			return err
 		}
+		if err := w.stays(todo); err != nil {
+			return err
+		}
 	}
 	return status.Errorf(status.Invalid, "objects are persisted on %s faster than they can be moved", location(w.from)).
 		WithHint("stop who makes them, and drain again")
+}
+
+// stays reports originals that were moved, but could not be deleted.
+func (w *drain) stays(todo []*drainRow) error {
+	var ids []string
+	for _, r := range todo {
+		if w.moved[r.Object] != 0 {
+			ids = append(ids, r.Object.String())
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	return status.Errorf(status.ObjectExists, "everything is elsewhere, but %d originals stay on %s, since other objects refer to them: %s",
+		len(ids), location(w.from), strings.Join(ids[:min(len(ids), 5)], ", ")).
+		WithHint("`v6d describe " + ids[0] + "` shows which; they end with the daemon")
 }
 
 // move brings one object to its target, or, when that has no room, to another.

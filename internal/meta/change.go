@@ -440,7 +440,7 @@ func (d *deletion) take(id object.ID, o DeleteOptions) {
 	}
 	var owners []object.ID
 	for _, owner := range d.t.ownersOf(id) {
-		if !d.gone[owner] {
+		if !d.gone[owner] && !d.findsOther(owner, e) {
 			owners = append(owners, owner)
 		}
 	}
@@ -469,6 +469,22 @@ func (d *deletion) take(id object.ID, o DeleteOptions) {
 			d.take(owner, DeleteOptions{Force: true})
 		}
 	}
+}
+
+// findsOther reports whether an owner finds another object by the signature of one
+// that is deleted: it is a global object, which links its members so. Called with mu
+// held.
+func (d *deletion) findsOther(owner object.ID, e *entry) bool {
+	o := d.t.objects[owner]
+	if o == nil || e == nil || !o.global {
+		return false
+	}
+	for _, id := range d.t.sigs[e.sig] {
+		if other := d.t.objects[id]; other != nil && id != e.id && !other.transient && !d.gone[id] {
+			return true
+		}
+	}
+	return false
 }
 
 // hasEquivalent reports whether another instance has an object of the same

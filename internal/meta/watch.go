@@ -76,7 +76,7 @@ func (c *Cluster) expelled(b Batch) bool {
 func (c *Cluster) applyObjects(each func(placeKind, bool, func(place, []byte))) {
 	t := c.t
 	each(placeSignature, false, func(p place, v []byte) {
-		if id, ok := parseSigValue(v); ok && t.objects[t.sigs[p.sig][p.instance]] == nil {
+		if id, ok := parseSigValue(v); ok && t.maySign(p.sig, p.instance, id) { // not instead of what persists
 			setSig(t.sigs, p.sig, p.instance, id)
 		}
 	})

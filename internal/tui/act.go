@@ -150,7 +150,7 @@ func (m *Model) viewIndex() int {
 func (m *Model) askFilter() {
 	p := m.page()
 	before := p.filterText()
-	f := newField("/")
+	f := m.newField("/")
 	f.SetValue(before)
 	f.CursorEnd()
 	m.prompt = &prompt{
@@ -168,7 +168,7 @@ var shortViews = map[string]string{"obj": "objects", "inst": "cluster", "instanc
 func (m *Model) askCommand() {
 	known := append(Views(), "quit", "help", "log")
 	m.prompt = &prompt{
-		field: newField(":"),
+		field: m.newField(":"),
 		choices: func(text string) (out []string) {
 			for _, k := range known {
 				if strings.HasPrefix(k, text) {

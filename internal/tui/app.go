@@ -441,7 +441,9 @@ func (m *Model) click(at tea.Mouse) {
 	if at.Button != tea.MouseLeft || m.dialog != nil {
 		return
 	}
-	m.page().click(m, at.Y-m.lay.top)
+	if line := at.Y - m.lay.top; line < m.lay.body {
+		m.page().click(m, line)
+	}
 }
 
 func (m *Model) wheel(at tea.Mouse) tea.Cmd {

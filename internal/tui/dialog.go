@@ -7,6 +7,7 @@ import (
 
 	"charm.land/bubbles/v2/textinput"
 	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
 )
 
 // dialog is drawn over the page and gets the keys.
@@ -116,8 +117,11 @@ type input struct {
 	field                     textinput.Model
 }
 
-func newField(prompt string) textinput.Model {
+func (m *Model) newField(prompt string) textinput.Model {
 	f := textinput.New()
+	var s textinput.Styles
+	s.Focused.Prompt, s.Focused.Placeholder = m.theme.key, m.theme.dim
+	f.SetStyles(s)
 	f.Prompt = prompt
 	f.CharLimit = 1000
 	f.SetVirtualCursor(true)
@@ -126,7 +130,7 @@ func newField(prompt string) textinput.Model {
 }
 
 func (m *Model) input(i input) {
-	i.field = newField(i.label + ": ")
+	i.field = m.newField(i.label + ": ")
 	i.field.Placeholder = i.hint
 	m.dialog = &i
 }
@@ -256,7 +260,10 @@ func (p *prompt) key(m *Model, msg tea.KeyPressMsg) tea.Cmd {
 
 func (p *prompt) draw(m *Model, width int) string {
 	t := &m.theme
-	p.field.SetWidth(width - 2) // the prompt is one wide, the cursor another
+	p.field.SetWidth(0)
+	if room := width - 2; ansi.StringWidth(p.field.Value()) > room { // the end is seen
+		p.field.SetWidth(room)
+	}
 	line := p.field.View()
 	if p.choices != nil {
 		if list := p.choices(p.field.Value()); len(list) > 0 {

@@ -528,6 +528,7 @@ func (h *harness) send(msg tea.Msg) {
 			h.other = append(h.other, name)
 		default:
 			_, cmd := h.m.Update(msg)
+			h.m.View()
 			h.do(cmd)
 		}
 	}

@@ -17,14 +17,41 @@ import (
 // sizes of the screens that golden files have.
 var sizes = [][2]int{{40, 10}, {80, 24}, {200, 50}}
 
-// screens opens every page. what it opens with is in the source; far pages are
-// opened from nearer ones.
-var screens = []struct {
+// screen is a page to look at: a view, or what is opened from there.
+type screen struct {
 	name, view string
-	keys       []string
-	open       func(*Model) page // instead of keys
-	fill       func(f *fake, n int)
-}{
+	open       func(*Model) page
+	fill       func(f *fake, n int) // after fake.fill
+}
+
+func (sc *screen) kind() string {
+	kind, _, _ := strings.Cut(sc.name, "_")
+	return kind
+}
+
+// fake is a source with n of everything.
+func (sc *screen) fake(n int) *fake {
+	f := newFake().fill(n)
+	if sc.fill != nil {
+		sc.fill(f, n)
+	}
+	return f
+}
+
+// start opens a browser on the page.
+func (sc *screen) start(t testing.TB, f *fake, o Options, width, height int) *harness {
+	t.Helper()
+	o.View = sc.view
+	h := start(t, f, o, width, height)
+	if sc.open != nil {
+		h.do(h.m.push(sc.open(h.m)))
+		h.settle()
+	}
+	return h
+}
+
+// screens are all pages.
+var screens = []screen{
 	{name: "cluster", view: "cluster"},
 	{name: "objects", view: "objects"},
 	{name: "names", view: "names"},
@@ -52,14 +79,22 @@ var screens = []struct {
 // states are what the pages are shown with.
 var states = []struct {
 	name string
-	make func(f *fake, fill func(*fake, int))
+	make func(sc *screen) *fake
 }{
-	{"empty", func(f *fake, fill func(*fake, int)) { fill(f, 0) }},
-	{"loading", func(f *fake, _ func(*fake, int)) { f.hold(methods...) }},
-	{"error", func(f *fake, _ func(*fake, int)) { f.fail(errRefused, methods...) }},
-	{"one", func(f *fake, fill func(*fake, int)) { fill(f, 1) }},
-	{"many", func(f *fake, fill func(*fake, int)) { fill(f, 10_000) }},
-	{"strange", func(f *fake, _ func(*fake, int)) { f.fillStrange() }},
+	{"empty", func(sc *screen) *fake { return sc.fake(0) }},
+	{"loading", func(sc *screen) *fake {
+		f := sc.fake(0)
+		f.hold(methods...)
+		return f
+	}},
+	{"error", func(sc *screen) *fake {
+		f := sc.fake(0)
+		f.fail(errRefused, methods...)
+		return f
+	}},
+	{"one", func(sc *screen) *fake { return sc.fake(1) }},
+	{"many", func(sc *screen) *fake { return sc.fake(10_000) }},
+	{"strange", func(*screen) *fake { return newFake().fillStrange() }},
 }
 
 // TestGolden draws every page in every state, and compares with testdata/golden;
@@ -70,18 +105,8 @@ func TestGolden(t *testing.T) {
 			t.Run(sc.name+"_"+st.name, func(t *testing.T) {
 				t.Parallel()
 				bubble(t, func(t *testing.T) {
-					f := newFake()
-					st.make(f, func(f *fake, n int) {
-						f.fill(n)
-						if sc.fill != nil {
-							sc.fill(f, n)
-						}
-					})
-					h := start(t, f, Options{View: sc.view}, 80, 24)
-					if sc.open != nil {
-						h.do(h.m.push(sc.open(h.m)))
-						h.settle()
-					}
+					f := st.make(&sc)
+					h := sc.start(t, f, Options{}, 80, 24)
 					if sc.name == "events" {
 						switch st.name {
 						case "one":
@@ -97,7 +122,7 @@ func TestGolden(t *testing.T) {
 						case "strange":
 							f.strangeEvents()
 						}
-						h.wait(200e6)
+						h.wait(200 * time.Millisecond)
 					}
 					golden(t, h, sc.name+"_"+st.name)
 				})
@@ -164,11 +189,7 @@ func TestGoldenHelp(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				bubble(t, func(t *testing.T) {
-					h := start(t, newFake().fill(2), Options{View: sc.view, ReadOnly: readOnly}, 80, 24)
-					if sc.open != nil {
-						h.do(h.m.push(sc.open(h.m)))
-						h.settle()
-					}
+					h := sc.start(t, sc.fake(2), Options{ReadOnly: readOnly}, 80, 24)
 					h.keys("?")
 					golden(t, h, name)
 				})
@@ -209,7 +230,7 @@ func TestGoldenDialogs(t *testing.T) {
 		{"marked", func(h *harness) { h.keys("space", "space", "k", "k") }},
 		{"lost", func(h *harness) {
 			h.src.fail(errRefused, methods...)
-			h.wait(3e9)
+			h.wait(3 * time.Second)
 		}},
 		{"not_current", func(h *harness) {
 			h.src.fail(errBroken, "Objects")

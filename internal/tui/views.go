@@ -472,14 +472,15 @@ func newEvents(m *Model) page {
 		switch do {
 		case "follow":
 			ep.follow = !ep.follow
+			ep.collect(m)
+			if ep.follow {
+				return m.say("the newest is followed"), true
+			}
+			return m.say("the cursor stays"), true
 		case "up", "pageup", "halfup", "first", "click":
 			ep.follow = false
-			return nil, false
-		default:
-			return nil, false
 		}
-		ep.collect(m)
-		return nil, true
+		return nil, false
 	}
 	ep.collect(m)
 	return ep

@@ -766,7 +766,7 @@ func TestMigrateAskers(t *testing.T) {
 		}
 		if err := within(time.Second, func() error {
 			if st, err := b.status(); err != nil || len(st.Transfers) > 0 {
-				return fmt.Errorf("%s: %v after its client had gone: %+v, %v", tt.name, since(ended), st.Transfers, err)
+				return fmt.Errorf("%s: %v after its client had gone: %+v, %w", tt.name, since(ended), st.Transfers, err)
 			}
 			return nil
 		}); err != nil {
@@ -783,7 +783,7 @@ func TestMigrateAskers(t *testing.T) {
 	second := b.migrating(ctx, p.id, o)
 	must(t, within(patience, func() error {
 		if st, err := b.status(); err != nil || st.Sessions[0].Deferred != 2 {
-			return fmt.Errorf("%+v, %v", st.Sessions, err)
+			return fmt.Errorf("%+v, %w", st.Sessions, err)
 		}
 		return nil
 	}))
