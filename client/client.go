@@ -105,6 +105,9 @@ type Options struct {
 	// Compress sends and asks for remote payload as zstd where the daemon offers
 	// it. It helps on slow networks only.
 	Compress bool
+	// MaxReply is the length of the longest reply that is read, in bytes, payload
+	// aside; 0 for any. A longer one costs the connection.
+	MaxReply int64
 	// Classic hides that this client knows v6d's extensions, as 0.24 clients do.
 	Classic bool
 	// Trace, if set, is called after each request with its type and how long it
@@ -161,7 +164,7 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{opts: o, pc: protocol.NewClientConn(nc), files: map[int64]*file{}}
+	c := &Client{opts: o, pc: protocol.NewClientConn(nc, uint64(max(o.MaxReply, 0))), files: map[int64]*file{}}
 	if err := c.register(ctx); err != nil {
 		_ = c.Close() // the first error says more
 		return nil, err

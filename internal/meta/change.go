@@ -476,7 +476,7 @@ func (d *deletion) take(id object.ID, o DeleteOptions) {
 // held.
 func (d *deletion) findsOther(owner object.ID, e *entry) bool {
 	o := d.t.objects[owner]
-	if o == nil || e == nil || !o.global {
+	if o == nil || e == nil || !o.global || !d.t.isShared() { // alone, the rules of 0.24 go by the signatures only
 		return false
 	}
 	for _, id := range d.t.sigs[e.sig] {

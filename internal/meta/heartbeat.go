@@ -295,6 +295,15 @@ func (c *Cluster) mend(ctx context.Context) error {
 				changes = append(changes, Delete(nameKey(name)))
 			}
 		}
+		if len(orphans) > 0 {
+			for sig, by := range t.sigs {
+				for n, id := range by {
+					if slices.Contains(orphans, id) && t.objects[id] == nil {
+						changes = append(changes, Delete(signatureKey(n, sig)))
+					}
+				}
+			}
+		}
 		if len(dangling) > 0 {
 			t.discard(t.deletion(dangling, DeleteOptions{Force: true}))
 		}

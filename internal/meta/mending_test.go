@@ -34,6 +34,9 @@ func TestCrashWhileMending(t *testing.T) {
 		b := newNode(t, noObjects{hub, &refuse}, 200, nil)
 		x := b.put(t, "t::A")
 		b.persist(t, x)
+		for range 30 { // so that the new store is behind the old one for long: the hub keeps its name
+			b.persist(t, b.put(t, "t::B"))
+		}
 		time.Sleep(11 * time.Second)
 		refuse.Store(true)
 		hub.Wipe()

@@ -16,6 +16,10 @@ import (
 	"github.com/v6d-go/v6d/internal/status"
 )
 
+// maxReply bounds what a peer can make this daemon read into memory: a million blobs
+// take less.
+const maxReply = 256 << 20
+
 // connect dials the peer, for as long as there is patience: it may just be
 // starting again. 0.24 tries for ten seconds.
 func (j *job) connect(ctx context.Context) (*client.Client, error) {
@@ -23,7 +27,7 @@ func (j *job) connect(ctx context.Context) (*client.Client, error) {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		limited, cancel := context.WithTimeout(ctx, min(5*time.Second, j.m.opts.Patience))
 		c, err := client.Dial(limited, client.Options{
-			Endpoint: j.p.From.Endpoint, Session: j.p.From.Session, Compress: true, Username: j.m.opts.Username, Password: j.m.opts.Password,
+			Endpoint: j.p.From.Endpoint, Session: j.p.From.Session, Compress: true, MaxReply: maxReply, Username: j.m.opts.Username, Password: j.m.opts.Password,
 		})
 		cancel()
 		switch {
@@ -64,7 +68,7 @@ func (m *Mover) sameHost(ctx context.Context, c *client.Client) (*client.Client,
 	if err != nil || there.Socket == "" {
 		return nil, err
 	}
-	near, err := client.Dial(ctx, client.Options{Socket: there.Socket, Username: m.opts.Username, Password: m.opts.Password})
+	near, err := client.Dial(ctx, client.Options{Socket: there.Socket, MaxReply: maxReply, Username: m.opts.Username, Password: m.opts.Password})
 	if err != nil {
 		return nil, err
 	}

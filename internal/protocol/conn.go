@@ -81,10 +81,14 @@ func (c fileConn) LocalAddr() net.Addr { return c.us }
 func (c fileConn) RemoteAddr() net.Addr { return c.peer }
 
 // NewClientConn wraps a dialled connection. On UNIX sockets it never reads past
-// a frame, since a descriptor may follow. Replies have no length limit.
-func NewClientConn(c net.Conn) *Conn {
+// a frame, since a descriptor may follow. Replies are at most so many bytes long; 0
+// means any length.
+func NewClientConn(c net.Conn, most uint64) *Conn {
 	_, isUnix := c.(*net.UnixConn)
-	return newConn(c, 1<<40, !isUnix)
+	if most == 0 {
+		most = 1 << 40
+	}
+	return newConn(c, most, !isUnix)
 }
 
 func newConn(c net.Conn, maxFrame uint64, readAheadOK bool) *Conn {

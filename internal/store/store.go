@@ -461,7 +461,7 @@ func (ss *Session) place(size int64) (int64, error) {
 	if ss.dead {
 		return 0, status.Errorf(status.Invalid, "session %s is gone", ss.ID)
 	}
-	if size < 0 || s.usage-s.idleBytes+size > s.opts.Limit {
+	if size < 0 || size > s.opts.Limit || s.usage-s.idleBytes+size > s.opts.Limit {
 		return 0, errOverLimit
 	}
 	for s.usage+size > s.opts.Limit {

@@ -425,7 +425,6 @@ func TestImpostors(t *testing.T) {
 // TestEndlessFrame pulls from a peer whose reply does not end: it is not kept.
 func TestEndlessFrame(t *testing.T) {
 	t.Parallel()
-	known(t, "the reply of a peer is read into memory as long as it comes")
 	c := hosts(t, 1, noOptions)
 	to := c.add(0, c.etcd.Endpoint())
 	to.start()

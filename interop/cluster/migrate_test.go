@@ -442,7 +442,7 @@ func (n *node) speak() *protocol.Conn {
 	n.t.Helper()
 	nc, err := net.Dial("unix", n.socket)
 	must(n.t, err)
-	c := protocol.NewClientConn(nc)
+	c := protocol.NewClientConn(nc, 0)
 	must(n.t, ask(c, protocol.Register, protocol.RegisterRequest{Version: client.Version, StoreType: protocol.StoreDefault}, &protocol.RegisterReply{}))
 	return c
 }

@@ -54,7 +54,7 @@ func dialMute(address string) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &peer{pc: protocol.NewClientConn(nc), files: map[int64]*os.File{}}, nil
+	return &peer{pc: protocol.NewClientConn(nc, 0), files: map[int64]*os.File{}}, nil
 }
 
 // say sends a request and reads nothing.

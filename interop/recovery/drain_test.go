@@ -220,7 +220,7 @@ func dialSlowly(endpoint string, id client.ID) (*slowReader, error) {
 	if err := nc.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
 		return nil, err
 	}
-	c := &rawConn{pc: protocol.NewClientConn(nc)}
+	c := &rawConn{pc: protocol.NewClientConn(nc, 0)}
 	var r protocol.RegisterReply
 	if err := call(c, protocol.Register, protocol.RegisterRequest{Version: client.Version, StoreType: protocol.StoreDefault}, &r); err != nil {
 		return nil, err

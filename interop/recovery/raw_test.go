@@ -108,7 +108,7 @@ func dialRaw(socket string) (*rawConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &rawConn{pc: protocol.NewClientConn(nc), fds: map[int64]*os.File{}}
+	c := &rawConn{pc: protocol.NewClientConn(nc, 0), fds: map[int64]*os.File{}}
 	var r protocol.RegisterReply
 	if err := call(c, protocol.Register, protocol.RegisterRequest{Version: client.Version, StoreType: protocol.StoreDefault}, &r); err != nil {
 		c.close()
@@ -154,7 +154,7 @@ func dialPlasmaRaw(socket string) (*rawConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &rawConn{pc: protocol.NewClientConn(nc), fds: map[int64]*os.File{}}
+	c := &rawConn{pc: protocol.NewClientConn(nc, 0), fds: map[int64]*os.File{}}
 	var r protocol.RegisterReply
 	if err := call(c, protocol.Register, protocol.RegisterRequest{Version: client.Version, StoreType: protocol.StorePlasma}, &r); err != nil {
 		c.close()
