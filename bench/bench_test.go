@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -150,6 +153,72 @@ func TestWithMembers(t *testing.T) {
 		if _, err := withMembers([]byte(bad), 3); err == nil {
 			t.Errorf("three members of %s", bad)
 		}
+	}
+}
+
+// TestBlobsOf: the blobs of a copy are found by the keys that the original's
+// members were given.
+func TestBlobsOf(t *testing.T) {
+	const one, two = 1<<63 | 5, 1<<63 | 6
+	reply := func(ids ...uint64) []byte {
+		var all []string
+		for _, id := range ids {
+			all = append(all, fmt.Sprintf(`"o%016x":{"id":"o%016x","typename":"vineyard::Blob"}`, id, id))
+		}
+		return []byte(`{"content":{` + strings.Join(all, ",") + `}}`)
+	}
+	var tree map[string]any
+	for _, ids := range [][]uint64{{one}, {two}} {
+		text, err := withMembers(reply(ids...), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var member map[string]any
+		if err := json.Unmarshal([]byte(text), &member); err != nil {
+			t.Fatal(err)
+		}
+		tree = map[string]any{"typename": "bench::Wide", "before": tree, "member": member}
+	}
+	got := map[string]uint64{}
+	blobsOf(tree, got)
+	if want := map[string]uint64{memberKey(one): one, memberKey(two): two}; !maps.Equal(got, want) {
+		t.Errorf("blobs %v, want %v", got, want)
+	}
+}
+
+// TestHosts: what would skip or fail a test is an error, and hosts go in the end.
+func TestHosts(t *testing.T) {
+	for _, f := range []func(s *scope){
+		func(s *scope) { s.Skip("no luck") },
+		func(s *scope) { s.Skipf("no %s", "luck") },
+		func(s *scope) { s.Fatalf("no %s", "luck") },
+	} {
+		cleaned := false
+		end, err := scoped(func(s *scope) {
+			s.Cleanup(func() { cleaned = true })
+			f(s)
+		})
+		if err == nil || err.Error() != "no luck" || end != nil || !cleaned {
+			t.Errorf("error %v, cleaned up %v", err, cleaned)
+		}
+	}
+	network, end, err := hosts(2)
+	if err != nil {
+		t.Skip(err)
+	}
+	err = at(network.Hosts[0], func() error {
+		l, err := net.Listen("tcp", net.JoinHostPort(address(network.Hosts[0]), "0"))
+		if err == nil {
+			l.Close()
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	end()
+	if at(network.Hosts[0], func() error { return nil }) == nil {
+		t.Error("the host is still there")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,8 +34,9 @@ type options struct {
 	huge  string // v6d only
 	extra []string
 
-	etcd, prefix string        // URL, and below which keys; metadata is local without
-	patience     time.Duration // until the first reply; ten seconds by default
+	etcd, prefix string           // URL, and below which keys; metadata is local without
+	patience     time.Duration    // until the first reply; ten seconds by default
+	on           *testserver.Host // where it runs; on the machine itself without
 }
 
 // daemons starts v6d, the reference, and the reference again as its own noise.
@@ -61,7 +63,7 @@ func (b *bench) daemon(name string, o options) (*proc, error) {
 	if name == "v6d" {
 		args = []string{b.v6d, "serve", "--socket", p.socket, "--size", o.size, "--log-level", "error"}
 		if o.rpc {
-			args = append(args, "--rpc-listen", "127.0.0.1:"+strconv.Itoa(port))
+			args = append(args, "--rpc-listen", net.JoinHostPort(address(o.on), strconv.Itoa(port)))
 		} else {
 			args = append(args, "--rpc-listen", "off")
 		}
@@ -71,7 +73,6 @@ func (b *bench) daemon(name string, o options) (*proc, error) {
 		if o.etcd != "" {
 			args = append(args, "--meta", "etcd", "--etcd-endpoints", o.etcd, "--etcd-prefix", o.prefix)
 		}
-		args = append(args, o.extra...)
 	} else {
 		args = []string{b.reference, "--socket", p.socket, "--size", strings.TrimSuffix(o.size, "B")}
 		if o.etcd != "" {
@@ -84,11 +85,18 @@ func (b *bench) daemon(name string, o options) (*proc, error) {
 		} else {
 			args = append(args, "--rpc=false")
 		}
+		if o.on != nil { // it tells others its host's name, and nothing else will do
+			args = append([]string{"unshare", "--uts", "sh", "-c", `hostname "$0" && exec "$@"`, o.on.Addr}, args...)
+		}
 	}
+	args = append(args, o.extra...)
 	if o.rpc {
 		p.port = port
 	}
 	p.cmd = exec.Command(args[0], args[1:]...)
+	if o.on != nil {
+		p.cmd = o.on.Command(context.Background(), args[0], args[1:]...)
+	}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	var diagnostics testserver.Output
 	p.cmd.Stderr = &diagnostics
@@ -98,6 +106,10 @@ func (b *bench) daemon(name string, o options) (*proc, error) {
 	}
 	b.procs = append(b.procs, p)
 	for time.Since(start) < cmp.Or(o.patience, 10*time.Second) {
+		if name != "v6d" && o.rpc && o.etcd != "" && !strings.Contains(diagnostics.String(), "for RPC") {
+			time.Sleep(time.Millisecond) // it opens its socket too early, and dies of a client then
+			continue
+		}
 		if c, err := dialRaw(p.socket); err == nil {
 			p.took = time.Since(start)
 			return p, c.close()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,8 +28,11 @@ func (b *bench) cluster() error { return b.onEtcd(b.clusterRows) }
 
 // onEtcd calls f with an etcd, if there is one to be had, and ends the daemons
 // that f started before it.
-func (b *bench) onEtcd(f func(*etcd) error) error {
-	store, err := b.startEtcd()
+func (b *bench) onEtcd(f func(*etcd) error) error { return b.onEtcdOf(nil, f) }
+
+// onEtcdOf is onEtcd with etcd on a host.
+func (b *bench) onEtcdOf(h *testserver.Host, f func(*etcd) error) error {
+	store, err := b.startEtcd(h)
 	if err != nil {
 		b.report.absent(os.Stdout, "clusters", err.Error()+" (make etcd)")
 		return nil
@@ -183,11 +187,15 @@ type pair struct {
 	own, peer *raw
 }
 
-// pair starts a cluster of two like nodes. stopAll ends them.
-func (b *bench) pair(name string, o options) (pair, error) {
+// pair starts a cluster of two like nodes, each on a host of its own if hosts are
+// given. stopAll ends them.
+func (b *bench) pair(name string, o options, hosts ...*testserver.Host) (pair, error) {
 	p := pair{name: name}
 	for i, c := range []**raw{&p.own, &p.peer} {
 		var err error
+		if len(hosts) > 0 {
+			o.on = hosts[i]
+		}
 		if p.nodes[i], err = b.daemon(name, o); err != nil {
 			return p, err
 		}
@@ -429,10 +437,12 @@ type etcd struct {
 	endpoint string
 	out      testserver.Output
 	ended    chan struct{}
+	http     http.Client
 }
 
-// startEtcd starts an etcd and waits until it serves.
-func (b *bench) startEtcd() (*etcd, error) {
+// startEtcd starts an etcd, on a host or on the machine itself, and waits until it
+// serves.
+func (b *bench) startEtcd(h *testserver.Host) (*etcd, error) {
 	binary, err := filepath.Abs(b.etcd)
 	if err != nil {
 		return nil, err
@@ -444,16 +454,23 @@ func (b *bench) startEtcd() (*etcd, error) {
 		if err != nil {
 			return nil, err
 		}
-		ports[i] = fmt.Sprintf("http://127.0.0.1:%d", port)
+		ports[i] = fmt.Sprintf("http://%s:%d", address(h), port)
 	}
 	e.endpoint = ports[0]
 	// The binary's folder is on the checkout's disk: a temporary one may be memory.
 	if e.dir, err = os.MkdirTemp(filepath.Dir(binary), "bench-etcd-"); err != nil {
 		return nil, err
 	}
-	e.cmd = exec.Command(binary, "--name=e", "--data-dir="+e.dir, "--log-level=error",
-		"--listen-client-urls="+ports[0], "--advertise-client-urls="+ports[0],
-		"--listen-peer-urls="+ports[1], "--initial-advertise-peer-urls="+ports[1], "--initial-cluster=e="+ports[1])
+	args := []string{
+		"--name=e", "--data-dir=" + e.dir, "--log-level=error",
+		"--listen-client-urls=" + ports[0], "--advertise-client-urls=" + ports[0],
+		"--listen-peer-urls=" + ports[1], "--initial-advertise-peer-urls=" + ports[1], "--initial-cluster=e=" + ports[1],
+	}
+	e.cmd = exec.Command(binary, args...)
+	if h != nil {
+		e.cmd = h.Command(context.Background(), binary, args...)
+		e.http.Transport = &http.Transport{DialContext: h.DialContext}
+	}
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	e.cmd.Stdout, e.cmd.Stderr = &e.out, &e.out
 	if err := testserver.StartProcess(e.cmd); err != nil {
@@ -484,7 +501,7 @@ func (e *etcd) call(path string, in any) error {
 	if err != nil {
 		return err
 	}
-	resp, err := http.Post(e.endpoint+path, "application/json", bytes.NewReader(body))
+	resp, err := e.http.Post(e.endpoint+path, "application/json", bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -500,4 +517,5 @@ func (e *etcd) stop() {
 	_ = e.cmd.Process.Kill() // it may have ended, and its data goes anyway
 	<-e.ended
 	_ = os.RemoveAll(e.dir)
+	e.http.CloseIdleConnections()
 }

@@ -45,6 +45,7 @@ var groups = []group{
 	{"metadata", "Metadata", true, (*bench).metadata},
 	{"cluster", "Two nodes on one etcd", true, (*bench).cluster},
 	{"join", "A start in a cluster", false, (*bench).join},
+	{"migrate", "Moving objects between two nodes", false, (*bench).migrate},
 	{"rpc", "Requests over TCP", true, (*bench).rpc},
 	{"pages", "Memory: first touch, first write", true, (*bench).pages},
 	{"streams", "Streams", true, (*bench).streams},

@@ -38,20 +38,30 @@ def tail(path: Path, lines: int = 30) -> str:
     return "".join(f"    {line}\n" for line in text.splitlines()[-lines:])
 
 
-_given: set[int] = set()
+_given: dict[int, socket.socket] = {}
 _giving = threading.Lock()
 
 
 def free_port() -> int:
-    """A TCP port below the ephemeral ones that nobody uses, and not twice the same."""
+    """A TCP port below the ephemeral ones that nobody uses, and not twice the same.
+
+    Until this program ends, others of its kind, which may run at the same time, get
+    another one: a socket that is named after the port says that it is taken.
+    """
     with _giving:
         for port in range(20000 + os.getpid() % 5000, 32000):
             if port in _given:
                 continue
-            with socket.socket() as probe, contextlib.suppress(OSError):
-                probe.bind(("0.0.0.0", port))
-                _given.add(port)
-                return port
+            taken = socket.socket(socket.AF_UNIX)
+            try:
+                taken.bind(f"\0v6d-interop-port-{port}")
+                with socket.socket() as probe:
+                    probe.bind(("0.0.0.0", port))
+            except OSError:
+                taken.close()
+                continue
+            _given[port] = taken
+            return port
     raise InteropError("no free TCP port")
 
 
@@ -161,7 +171,7 @@ class Daemon(Process):
 
     def __init__(self, kind: str, binary: Path, folder: Path, log: Path, name: str = "v", *,
                  size: str = "4Gi", etcd: str = "", prefix: str = "vineyard",
-                 started: bool = False):
+                 flags: tuple = (), started: bool = False):
         """Starts it and waits until it answers, unless it is only to be started."""
         if not binary.is_file():
             raise InteropError(f"{binary} does not exist: build it first, or use --v6d")
@@ -179,7 +189,7 @@ class Daemon(Process):
             if etcd:
                 command += ["--etcd_endpoint", etcd, "--etcd_prefix", prefix]
         self.seen = log.stat().st_size if log.exists() else 0
-        super().__init__(kind, command, log)
+        super().__init__(kind, [*command, *flags], log)
         if not started:
             self.wait_for(self.ready)
 

@@ -5,7 +5,8 @@
     interop.py reference    the reference three times; --update writes expected_pass.txt
     interop.py full         the reference three times, v6d once, both side by side
 
-once and full also run mixed/mixed.py: v6d and the reference in one cluster.
+once and full also run v6d and the reference in one cluster: the published tests for
+several daemons, mixed/mixed.py and mixed/migrate.py.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import sys
 from pathlib import Path
 
 sys.dont_write_bytecode = True  # leave no __pycache__ in the checkout
-from run import (GROUPS, HERE, LARGE, WORK, Mixed, OnEtcd, Result, Results, ShortMixed,
-                 ShortOnEtcd, guarded, run)
+from run import (GROUPS, HERE, OF_BOTH, SHORT, WORK, Migrate, Mixed, Result, Results, guarded,
+                 reference_name, run, v6d_names)
 
 EXPECTED = HERE / "expected_pass.txt"
 # What the reference passes, by group: see README.md.
-MINIMUM = {"local": 173, "etcd": 172, "distributed": 20, "sleeping": 1, "failure": 5, "launch": 9}
+MINIMUM = {"local": 173, "etcd": 172, "distributed": 20, "sleeping": 1, "failure": 5, "launch": 9,
+           "pairs": 49}
+CHECKS = (Mixed.name, Migrate.name)  # groups whose results are checks of ours
 REFERENCE_RUNS = 3
 MISSING = Result("missing", "did not run")
 
@@ -55,28 +58,29 @@ def reference() -> list[Results]:
 
 def violations(results: Results, runs: list[Results]) -> list[str]:
     """What v6d owes: all that is expected and all that the reference ever passed."""
-    required = dict.fromkeys(read_expected())
-    if not runs:
-        required.pop(f"{OnEtcd.name}: {LARGE}", None)
-    required.update((name, None) for one in runs for name in one if one[name].outcome == "passed")
+    passed_there = dict.fromkeys(read_expected())
+    passed_there.update((name, None) for one in runs for name in one
+                        if one[name].outcome == "passed")
     found = []
-    for name in required:
+    for name in [ours for theirs in passed_there for ours in v6d_names(theirs, not runs)]:
         result = results.get(name, MISSING)
         if result.outcome != "passed":
             found.append(f"{result.outcome}: {name}: {result.reason}")
-        elif runs and result.note and not any(one.get(name, MISSING).note for one in runs):
+        elif result.note and runs and not any(one.get(reference_name(name), MISSING).note
+                                              for one in runs):
             found.append(f"passed, unlike the reference with a fault: {name}: {result.note}")
     for name, minimum in MINIMUM.items():
         passed = sum(result.outcome == "passed" for test, result in results.items()
                      if group_of(test) == name)
         if passed < minimum:
             found.append(f"{name}: {passed} passed, at least {minimum} must")
-    checks = [name for name in results if group_of(name) == Mixed.name]
-    for name in checks:
-        if results[name].outcome != "passed":
-            found.append(f"{results[name].outcome}: {name}: {results[name].reason}")
-    if not checks:
-        found.append("mixed: no check was made")
+    for group in CHECKS:
+        checks = [name for name in results if group_of(name) == group]
+        for name in checks:
+            if results[name].outcome != "passed":
+                found.append(f"{results[name].outcome}: {name}: {results[name].reason}")
+        if not checks:
+            found.append(f"{group}: no check was made")
     return found
 
 
@@ -102,10 +106,10 @@ def judge(results: Results, runs: list[Results]) -> int:
 def side_by_side(results: Results, runs: list[Results]) -> None:
     """Prints one line a test: id, what the reference did, what v6d did."""
     names = dict.fromkeys(name for one in [*runs, results] for name in one
-                          if group_of(name) != Mixed.name)
+                          if group_of(name) not in CHECKS)
     rows = [("test", "reference", "v6d")]
     for name in names:
-        seen = outcomes(runs, name)
+        seen = outcomes(runs, reference_name(name))
         told = f"{seen[0]} x{len(seen)}" if len(set(seen)) == 1 else " ".join(seen)
         rows.append((name, told, results.get(name, MISSING).outcome))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
@@ -140,10 +144,7 @@ def main() -> int:
         update(runs)
     if args.what == "reference":
         return 0
-    groups = [*GROUPS.values(), Mixed]
-    if args.what == "once":
-        short = {OnEtcd: ShortOnEtcd, Mixed: ShortMixed}
-        groups = [short.get(group, group) for group in groups]
+    groups = SHORT if args.what == "once" else [*GROUPS.values(), *OF_BOTH.values()]
     results = run("v6d", args.v6d.resolve(), groups)
     if runs:
         side_by_side(results, runs)

@@ -35,6 +35,8 @@ FOLDERS = [f"vineyard/{name}/tests" for name in ("core", "data", "shared_memory"
 DEPLOY = "vineyard/deploy/tests"
 SLEEPS = f"{DEPLOY}/test_distributed.py::test_add_remote_placeholder_with_sync"  # for 80 s
 LARGE = "vineyard/core/tests/test_rpc_client.py::test_remote_blob_create_and_get_large_object"
+CONSISTENCY = "test_data_consistency_between_ipc_and_rpc"
+LARGE_COPY = f"{DEPLOY}/test_migration.py::test_migration_large_object"  # of 840 MB
 QUIET = "vineyard/core/tests/test_client.py::test_memory_trim"  # reads the machine-wide Shmem
 DEATH_LIMIT = 60  # seconds until the others must have noticed that a daemon is gone
 TEST_LIMIT = 300  # seconds for one test; the slowest needs 45, or 150 on a busy machine
@@ -127,7 +129,8 @@ class Group:
 
     def __init__(self, kind: str, v6d: Path, python: Path, site: Path):
         self.kind, self.python, self.site = kind, python, site
-        self.binary = v6d if kind == "v6d" else site / "vineyard/bdist/vineyardd"
+        self.binaries = {"v6d": v6d, "vineyardd": site / "vineyard/bdist/vineyardd"}
+        self.binary = self.binaries[kind]
         self.temp = Path(tempfile.mkdtemp(prefix="v6d-interop-"))
         self.log = WORK / f"{kind}.{self.name}.log"
         self.output = WORK / f"{kind}.{self.name}.pytest.txt"
@@ -154,6 +157,10 @@ class Group:
     def __exit__(self, *_) -> None:
         self.stack.close()
 
+    def kinds(self) -> list[str]:
+        """What each daemon is."""
+        return [self.kind] * self.daemons
+
     def start(self) -> None:
         """Starts the daemons, and the etcd they share."""
         url = ""
@@ -161,10 +168,10 @@ class Group:
             self.server_etcd = Etcd(self.temp)
             self.stack.enter_context(stopped(self.server_etcd.process))
             url = self.server_etcd.url
-        for number in range(self.daemons):
+        for number, kind in enumerate(self.kinds()):
             log = self.log if self.daemons == 1 else self.log.with_suffix(f".{number}.log")
             log.write_bytes(b"")
-            server = Daemon(self.kind, self.binary, self.temp, log, f"v{number}",
+            server = Daemon(kind, self.binaries[kind], self.temp, log, f"v{number}",
                             size=self.size, etcd=url)
             self.servers.append(self.stack.enter_context(stopped(server)))
         if self.servers:
@@ -277,7 +284,7 @@ class Distributed(Group):
     size = "512Mi"  # test_connected_vineyardd_out_of_memory fills one
     etcd = True
     quiet = False
-    tests = [f"{DEPLOY}/test_distributed.py", f"{DEPLOY}/test_migration.py"]
+    tests = [f"{DEPLOY}/test_distributed.py"]
     deselected: tuple = ("--deselect", SLEEPS)
 
     def start(self) -> None:
@@ -337,6 +344,76 @@ class Failure(Group):
         return results
 
 
+class Pairs(Group):
+    """Two daemons: what the first has is migrated to the second, and clients use both.
+
+    The tests of one daemon's two kinds of client get a socket of the first and an
+    endpoint of the second; what they put is persisted, by persisted.py.
+    """
+
+    name = "pairs"
+    size = "2Gi"
+    daemons = 0  # they are started in turn, for each pair
+    etcd = True
+    quiet = False
+    tests = [f"{DEPLOY}/test_migration.py", f"{DEPLOY}/test_distributed.py", "vineyard/data/tests"]
+    chosen = ("-k", "test_migration or consistency or different_vineyard_instances",
+              "--with-migration", "-p", "persisted")
+    # Blobs are never persisted, so that these can only be read where they are put.
+    bytes_only = [f"vineyard/data/tests/test_base.py::{CONSISTENCY}[{name}]"
+                  for name in ("abcde", "value4")]
+    # What to call a pair, its daemons, and flags for those that are v6d.
+    pairs: tuple = (("", ("v6d", "v6d"), ()),
+                    (" (over TCP)", ("v6d", "v6d"), ("--peer-ipc=false",)),
+                    (" (vineyardd to v6d)", ("vineyardd", "v6d"), ()),
+                    (" (v6d to vineyardd)", ("v6d", "vineyardd"), ()))
+    left_out: tuple = ()  # by all pairs but the first
+
+    def body(self) -> Results:
+        pairs = self.pairs if self.kind == "v6d" else (("", ("vineyardd", "vineyardd"), ()),)
+        results: Results = {}
+        for number, (words, kinds, flags) in enumerate(pairs):
+            part = self.pair(number, kinds, flags, self.left_out if number > 0 else ())
+            results |= {f"{name}{words}": result for name, result in part.items()}
+        return results
+
+    def pair(self, number: int, kinds: tuple, flags: tuple, left_out: tuple) -> Results:
+        """Runs the tests against one pair."""
+        with contextlib.ExitStack() as stack:
+            servers = []
+            for place, kind in enumerate(kinds):
+                log = self.log.with_suffix(f".{number}.{place}.log")
+                log.write_bytes(b"")
+                servers.append(stack.enter_context(stopped(Daemon(
+                    kind, self.binaries[kind], self.temp, log, f"p{number}.{place}",
+                    size=self.size, etcd=self.server_etcd.url, prefix=f"pair{number}",
+                    flags=flags if kind == "v6d" else ()))))
+            options = [f"--vineyard-ipc-sockets={','.join(str(one.ipc) for one in servers)}",
+                       f"--vineyard-endpoints={','.join(one.endpoint for one in servers)}",
+                       f"--vineyard-ipc-socket={servers[0].ipc}",
+                       f"--vineyard-endpoint={servers[1].endpoint}", *self.chosen]
+            for test in (*left_out, *self.bytes_only):
+                options += ["--deselect", test]
+            tests = [test for test in self.tests if test not in left_out]
+            return self.pytest(tests, options, servers, f"pair{number}")
+
+
+class ShortPairs(Pairs):
+    """Two v6d, and a part of it for those of both kinds."""
+
+    pairs = tuple(pair for pair in Pairs.pairs if not pair[2])
+    left_out = (LARGE_COPY, "vineyard/data/tests")
+
+
+class MixedDistributed(Distributed):
+    """The cluster of the distributed tests, of both kinds."""
+
+    name = "distributed-mixed"
+
+    def kinds(self) -> list[str]:
+        return ["v6d", "vineyardd"] * 2
+
+
 class Launch(Group):
     """The package starts the daemon that it finds in itself, which may be v6d."""
 
@@ -372,10 +449,10 @@ class Mixed(Group):
     arguments: tuple = ()
 
     def body(self) -> Results:
-        command = [self.python, "-W", "ignore", HERE / "mixed/mixed.py", "--v6d", self.binary,
-                   *self.arguments]
-        output = WORK / "mixed.txt"
-        with open(output, "wb") as out, open(WORK / "mixed.stderr.txt", "wb") as errors:
+        command = [self.python, "-W", "ignore", HERE / f"mixed/{self.name}.py",
+                   "--v6d", self.binary, *self.arguments]
+        output, stderr = WORK / f"{self.name}.txt", WORK / f"{self.name}.stderr.txt"
+        with open(output, "wb") as out, open(stderr, "wb") as errors:
             checks = subprocess.Popen(command, cwd=self.temp, stdin=subprocess.DEVNULL, stdout=out,
                                       stderr=errors, env=os.environ | {"TMPDIR": str(self.temp)})
             deadline = time.monotonic() + RUN_LIMIT
@@ -395,9 +472,15 @@ class Mixed(Group):
                 what, _, reason = what.partition(": line ")
                 results[what] = Result("failed", f"line {reason}")
         if checks.returncode not in (0, 1):
-            results["all of it"] = Result("crashed", f"mixed.py ended with {checks.returncode}; "
-                                          + tail(WORK / "mixed.stderr.txt", 5))
+            results["all of it"] = Result("crashed", f"{self.name}.py ended with "
+                                          f"{checks.returncode}; {tail(stderr, 5)}")
         return results
+
+
+class Migrate(Mixed):
+    """Values, metadata and errors of objects that are migrated: mixed/migrate.py."""
+
+    name = "migrate"
 
 
 class ShortMixed(Mixed):
@@ -406,8 +489,42 @@ class ShortMixed(Mixed):
     arguments = ("--short",)
 
 
+class ShortMigrate(Migrate):
+    """The same."""
+
+    arguments = ("--short",)
+
+
 GROUPS = {group.name: group for group in (Group, OnEtcd, Distributed, Sleeping, Failure,
-                                        Launch)}
+                                        Launch, Pairs)}
+# With v6d only, as there is one of each kind.
+OF_BOTH = {group.name: group for group in (MixedDistributed, Mixed, Migrate)}
+SHORT = [Group, ShortOnEtcd, Distributed, Sleeping, Failure, Launch, ShortPairs, ShortMixed,
+         ShortMigrate]
+
+
+def reference_name(name: str) -> str:
+    """What a test of v6d's run is called in the reference's."""
+    if name.startswith(f"{MixedDistributed.name}: "):
+        return name.replace(MixedDistributed.name, Distributed.name, 1)
+    if name.startswith(f"{Pairs.name}: "):
+        for words, _, _ in Pairs.pairs:
+            name = name.removesuffix(words)
+    return name
+
+
+def v6d_names(name: str, short: bool) -> list[str]:
+    """What a test of the reference's run is called in v6d's, or in the short one."""
+    group, _, test = name.partition(": ")
+    if group == Distributed.name and not short:
+        return [name, f"{MixedDistributed.name}: {test}"]
+    if group == Pairs.name:
+        run_by = ShortPairs if short else Pairs
+        return [f"{name}{words}" for words, _, _ in run_by.pairs
+                if not words or not test.startswith(run_by.left_out)]
+    if group == OnEtcd.name and short and test == LARGE:
+        return []
+    return [name]
 
 
 def run(kind: str, v6d: Path, chosen: list | None = None) -> Results:
@@ -458,12 +575,16 @@ def main() -> int:
     """The command line; 0 when no test failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--daemon", choices=("v6d", "vineyardd"), required=True)
-    parser.add_argument("--group", choices=GROUPS, action="append", help="default: all")
+    parser.add_argument("--group", choices=GROUPS | OF_BOTH, action="append",
+                        help=f"default: all but those with both kinds: {', '.join(OF_BOTH)}")
     parser.add_argument("--v6d", type=Path, default=HERE.parent / "bin/v6d", metavar="BINARY")
     parser.add_argument("--junit", type=Path, metavar="OUT.xml")
     parser.add_argument("--json", type=Path, metavar="OUT.json")
     args = parser.parse_args()
-    results = run(args.daemon, args.v6d.resolve(), [GROUPS[name] for name in args.group or GROUPS])
+    chosen = args.group or list(GROUPS)
+    if args.daemon != "v6d" and set(chosen) & set(OF_BOTH):
+        parser.error(f"{', '.join(OF_BOTH)}: with --daemon v6d only")
+    results = run(args.daemon, args.v6d.resolve(), [(GROUPS | OF_BOTH)[name] for name in chosen])
     if args.junit:
         write_junit(results, args.junit)
     if args.json:

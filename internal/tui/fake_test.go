@@ -54,6 +54,7 @@ type fake struct {
 	errs      map[string]error    // by method
 	holds     map[string]chan struct{}
 	calls     map[string]int
+	ended     map[string]int // calls that ended with their context
 	limits    []int64    // of Value
 	ran       [][]string // by Run
 	told      chan told  // to Watch
@@ -75,7 +76,7 @@ func newFake() *fake {
 			Address: "/run/v6d/s", Extended: true, Version: "0.1.0", Instance: 1, Used: 600 << 20, Limit: 1 << 30, Objects: 3, Blobs: 5, Clients: 2,
 		},
 		shares: map[string][]Share{}, objects: map[client.ID]*Object{}, values: map[client.ID]*Value{}, far: map[client.ID]int64{},
-		texts: map[string]string{}, errs: map[string]error{}, holds: map[string]chan struct{}{}, calls: map[string]int{}, told: make(chan told, 100),
+		texts: map[string]string{}, errs: map[string]error{}, holds: map[string]chan struct{}{}, calls: map[string]int{}, ended: map[string]int{}, told: make(chan told, 100),
 	}
 }
 
@@ -149,6 +150,9 @@ func (f *fake) begin(ctx context.Context, method string) error {
 		select {
 		case <-hold:
 		case <-ctx.Done():
+			f.mu.Lock()
+			f.ended[method]++
+			f.mu.Unlock()
 			return ctx.Err()
 		}
 	}
@@ -357,7 +361,7 @@ func (f *fake) fill(n int) *fake {
 			f.shares[by] = append(f.shares[by], Share{Key: fmt.Sprintf("%s_%d", by, i), Bytes: int64(n-i) << 10, Blobs: i, Counted: true})
 		}
 	}
-	f.objects[oid(0)] = object(oid(0), "vineyard::DataFrame", min(n, 12), n, "name_0")
+	f.objects[oid(0)] = object(oid(0), "vineyard::DataFrame", min(n, 12), min(n, 30), "name_0")
 	for i := range min(n, 3) {
 		f.objects[oid(0)].Owners = append(f.objects[oid(0)].Owners, Ref{ID: oid(500 + i), Type: "vineyard::Sequence", Name: ""})
 	}

@@ -60,7 +60,16 @@ var screens = []screen{
 	{name: "types", view: "types"},
 	{name: "memory", view: "memory"},
 	{name: "events", view: "events"},
-	{name: "object", view: "names", open: func(m *Model) page { return newObject(m, oid(0)) }},
+	{
+		name: "object", view: "names", open: func(m *Model) page { return newObject(m, oid(0)) },
+		fill: func(f *fake, n int) {
+			if n > 1000 {
+				owners := f.objects[oid(0)].Owners
+				f.objects[oid(0)] = object(oid(0), "vineyard::DataFrame", 12, n, "name_0")
+				f.objects[oid(0)].Owners = owners
+			}
+		},
+	},
 	{name: "value_table", view: "objects", open: func(m *Model) page { return newValue(m, oid(0), "sales") }},
 	{
 		name: "value_array", view: "objects", open: func(m *Model) page { return newValue(m, oid(0), "sales") },
@@ -107,6 +116,7 @@ func TestGolden(t *testing.T) {
 				bubble(t, func(t *testing.T) {
 					f := st.make(&sc)
 					h := sc.start(t, f, Options{}, 80, 24)
+					h.wait(1500 * time.Millisecond) // what was loaded before events were told is loaded again by now
 					if sc.name == "events" {
 						switch st.name {
 						case "one":
@@ -190,6 +200,7 @@ func TestGoldenHelp(t *testing.T) {
 				t.Parallel()
 				bubble(t, func(t *testing.T) {
 					h := sc.start(t, sc.fake(2), Options{ReadOnly: readOnly}, 80, 24)
+					h.wait(1500 * time.Millisecond)
 					h.keys("?")
 					golden(t, h, name)
 				})
@@ -257,6 +268,7 @@ func TestGoldenDialogs(t *testing.T) {
 							f.fillStrange()
 						}
 						h := start(t, f, Options{View: "objects", Theme: theme}, 80, 24)
+						h.wait(1500 * time.Millisecond)
 						d.do(h)
 						golden(t, h, name)
 					})

@@ -32,9 +32,9 @@ func newListPage[T any](name, empty, show string, columns []column[T], key func(
 	}
 }
 
-func (p *listPage[T]) kind() string    { return p.name }
-func (p *listPage[T]) state() *loading { return &p.loading }
-func (p *listPage[T]) command() string { return p.show }
+func (p *listPage[T]) kind() string          { return p.name }
+func (p *listPage[T]) state() *loading       { return &p.loading }
+func (p *listPage[T]) command() string       { return p.show }
 func (p *listPage[T]) setFilter(text string) { p.l.setFilter(text) }
 func (p *listPage[T]) filterText() string    { return p.l.filter.text }
 

@@ -696,10 +696,17 @@ func TestSlowSource(t *testing.T) {
 				h.keys("esc", "esc")
 			}
 		}
-		h.keys("2")
+		h.keys("3")
 		h.shows("loading")
+		if n := f.ended["Names"]; n != f.asked("Names")-1 {
+			t.Errorf("%d questions of %d have ended", n, f.asked("Names"))
+		}
 		h.keys("esc")
 		h.shows("stopped")
+		if n := f.ended["Names"]; n != f.asked("Names") {
+			t.Errorf("after esc %d questions of %d have ended", n, f.asked("Names"))
+		}
+		h.keys("2", "esc")
 		f.release(methods...)
 		h.settle()
 		h.shows("stopped")
@@ -1087,7 +1094,7 @@ func TestCommandLine(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	var shells = [][]string{{sh, "-c"}}
+	shells := [][]string{{sh, "-c"}}
 	if bash, err := exec.LookPath("bash"); err == nil {
 		shells = append(shells, []string{bash, "-O", "extglob", "-c"})
 	}

@@ -20,12 +20,13 @@ class RawError(Exception):
 class Raw:
     """A registered connection."""
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, v6d: bool = False):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(ANSWER_LIMIT)
         self.socket.connect(path)
         self.ask("register_request", version="0.24.2", store_type=1, session_id=0, username="",
-                 password="", support_rpc_compression=False)
+                 password="", support_rpc_compression=False,
+                 **({"extensions": ["v6d"]} if v6d else {}))
 
     def __enter__(self) -> Raw:
         return self
