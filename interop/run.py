@@ -344,11 +344,21 @@ class Failure(Group):
         return results
 
 
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Two daemons, and which tests they get."""
+
+    words: str  # behind the names of its tests
+    kinds: tuple
+    flags: tuple = ()  # of those that are v6d
+    left_out: tuple = ()
+
+
 class Pairs(Group):
     """Two daemons: what the first has is migrated to the second, and clients use both.
 
-    The tests of one daemon's two kinds of client get a socket of the first and an
-    endpoint of the second; what they put is persisted, by persisted.py.
+    Tests with a client of each kind get a socket of the first and an endpoint of the
+    second; what they put is persisted, by persisted.py.
     """
 
     name = "pairs"
@@ -360,49 +370,48 @@ class Pairs(Group):
     chosen = ("-k", "test_migration or consistency or different_vineyard_instances",
               "--with-migration", "-p", "persisted")
     # Blobs are never persisted, so that these can only be read where they are put.
-    bytes_only = [f"vineyard/data/tests/test_base.py::{CONSISTENCY}[{name}]"
-                  for name in ("abcde", "value4")]
-    # What to call a pair, its daemons, and flags for those that are v6d.
-    pairs: tuple = (("", ("v6d", "v6d"), ()),
-                    (" (over TCP)", ("v6d", "v6d"), ("--peer-ipc=false",)),
-                    (" (vineyardd to v6d)", ("vineyardd", "v6d"), ()),
-                    (" (v6d to vineyardd)", ("v6d", "vineyardd"), ()))
-    left_out: tuple = ()  # by all pairs but the first
+    bytes_only = tuple(f"vineyard/data/tests/test_base.py::{CONSISTENCY}[{name}]"
+                       for name in ("abcde", "value4"))
+    pairs: tuple = (Pair("", ("v6d", "v6d")),
+                    Pair(" (over TCP)", ("v6d", "v6d"), ("--peer-ipc=false",)),
+                    Pair(" (vineyardd to v6d)", ("vineyardd", "v6d")),
+                    Pair(" (v6d to vineyardd)", ("v6d", "vineyardd")))
 
     def body(self) -> Results:
-        pairs = self.pairs if self.kind == "v6d" else (("", ("vineyardd", "vineyardd"), ()),)
         results: Results = {}
-        for number, (words, kinds, flags) in enumerate(pairs):
-            part = self.pair(number, kinds, flags, self.left_out if number > 0 else ())
-            results |= {f"{name}{words}": result for name, result in part.items()}
+        for number, pair in enumerate(self.pairs if self.kind == "v6d" else
+                                      [Pair("", ("vineyardd", "vineyardd"))]):
+            part = self.pair(number, pair)
+            results |= {f"{name}{pair.words}": result for name, result in part.items()}
         return results
 
-    def pair(self, number: int, kinds: tuple, flags: tuple, left_out: tuple) -> Results:
+    def pair(self, number: int, pair: Pair) -> Results:
         """Runs the tests against one pair."""
         with contextlib.ExitStack() as stack:
             servers = []
-            for place, kind in enumerate(kinds):
+            for place, kind in enumerate(pair.kinds):
                 log = self.log.with_suffix(f".{number}.{place}.log")
                 log.write_bytes(b"")
                 servers.append(stack.enter_context(stopped(Daemon(
                     kind, self.binaries[kind], self.temp, log, f"p{number}.{place}",
                     size=self.size, etcd=self.server_etcd.url, prefix=f"pair{number}",
-                    flags=flags if kind == "v6d" else ()))))
+                    flags=pair.flags if kind == "v6d" else ()))))
             options = [f"--vineyard-ipc-sockets={','.join(str(one.ipc) for one in servers)}",
                        f"--vineyard-endpoints={','.join(one.endpoint for one in servers)}",
                        f"--vineyard-ipc-socket={servers[0].ipc}",
                        f"--vineyard-endpoint={servers[1].endpoint}", *self.chosen]
-            for test in (*left_out, *self.bytes_only):
+            for test in (*pair.left_out, *self.bytes_only):
                 options += ["--deselect", test]
-            tests = [test for test in self.tests if test not in left_out]
+            tests = [test for test in self.tests if test not in pair.left_out]
             return self.pytest(tests, options, servers, f"pair{number}")
 
 
 class ShortPairs(Pairs):
-    """Two v6d, and a part of it for those of both kinds."""
+    """Without the largest object, and with both kinds only what migrates."""
 
-    pairs = tuple(pair for pair in Pairs.pairs if not pair[2])
-    left_out = (LARGE_COPY, "vineyard/data/tests")
+    pairs = tuple(dataclasses.replace(pair, left_out=(
+        (LARGE_COPY,) if not pair.words else (LARGE_COPY, *Pairs.tests[1:])))
+        for pair in Pairs.pairs if not pair.flags)
 
 
 class MixedDistributed(Distributed):
@@ -508,8 +517,8 @@ def reference_name(name: str) -> str:
     if name.startswith(f"{MixedDistributed.name}: "):
         return name.replace(MixedDistributed.name, Distributed.name, 1)
     if name.startswith(f"{Pairs.name}: "):
-        for words, _, _ in Pairs.pairs:
-            name = name.removesuffix(words)
+        for pair in Pairs.pairs:
+            name = name.removesuffix(pair.words)
     return name
 
 
@@ -519,9 +528,8 @@ def v6d_names(name: str, short: bool) -> list[str]:
     if group == Distributed.name and not short:
         return [name, f"{MixedDistributed.name}: {test}"]
     if group == Pairs.name:
-        run_by = ShortPairs if short else Pairs
-        return [f"{name}{words}" for words, _, _ in run_by.pairs
-                if not words or not test.startswith(run_by.left_out)]
+        return [f"{name}{pair.words}" for pair in (ShortPairs if short else Pairs).pairs
+                if not test.startswith(pair.left_out)]
     if group == OnEtcd.name and short and test == LARGE:
         return []
     return [name]

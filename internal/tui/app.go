@@ -103,13 +103,16 @@ func Views() (names []string) {
 
 // Run shows the browser on the terminal until the user leaves it, or ctx ends.
 func Run(ctx context.Context, src Source, o Options) error {
-	options := []tea.ProgramOption{tea.WithContext(ctx)}
+	options := []tea.ProgramOption{tea.WithContext(ctx), tea.WithoutSignalHandler()} // a signal ends ctx
 	if o.Input != nil {
 		options = append(options, tea.WithInput(o.Input), tea.WithOutput(o.Output))
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	inner, cancel := context.WithCancel(ctx)
 	defer cancel() // ends what commands still wait for
-	_, err := tea.NewProgram(New(ctx, src, o), options...).Run()
+	_, err := tea.NewProgram(New(inner, src, o), options...).Run()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	return err
 }
 

@@ -55,9 +55,9 @@ type fake struct {
 	holds     map[string]chan struct{}
 	calls     map[string]int
 	ended     map[string]int // calls that ended with their context
-	limits    []int64    // of Value
-	ran       [][]string // by Run
-	told      chan told  // to Watch
+	limits    []int64        // of Value
+	ran       [][]string     // by Run
+	told      chan told      // to Watch
 	seq       uint64
 }
 
