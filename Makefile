@@ -94,5 +94,6 @@ chaos: $(ETCD) ## clusters of real nodes: the slow fault tests, then chaos for C
 			go test -count=1 -timeout $$(($(CHAOS_SECONDS) + 600))s -v -run Chaos ./interop/cluster; \
 	done
 
-faults: ## the fault harness, its crowd for two minutes
+faults: $(ETCD) ## the fault harness, its crowd for two minutes; faults of migration, far memory and the browser on three nodes
 	V6D_FAULT_SECONDS=120 go test -count=1 -timeout 30m -v ./interop/faults
+	go test -count=1 -timeout 30m -v -run 'Migrat|Peer|Receiver|Near|Deleted|Cut|Classic|Link|Impostors|Frame|Far|Browser' ./interop/cluster

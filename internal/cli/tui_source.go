@@ -306,9 +306,12 @@ func (s *liveSource) Clients(ctx context.Context) (list []tui.Client, err error)
 			}
 		}
 		seen := map[int]bool{}
-		for i, cn := range st.Connections {
+		alike := map[string]int{}
+		for _, cn := range st.Connections {
+			key := fmt.Sprintf("%d/%s/%s", cn.PID, cn.Remote, cn.Since)
+			alike[key]++
 			item := tui.Client{
-				Key: fmt.Sprintf("%d/%s/%s/%d", cn.PID, cn.Remote, cn.Since, i), PID: cn.PID, Process: cn.Remote, Session: cn.Session, Since: cn.Since,
+				Key: fmt.Sprintf("%s/%d", key, alike[key]), PID: cn.PID, Process: cn.Remote, Session: cn.Session, Since: cn.Since,
 				Requests: cn.Requests, Idle: cn.Idle, Extended: cn.Extended,
 			}
 			if cn.PID != 0 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
 	"pgregory.net/rapid"
 
 	"github.com/v6d-go/v6d/client"
@@ -289,6 +290,67 @@ func TestTooSmall(t *testing.T) {
 		h.send(tea.WindowSizeMsg{Width: minWidth, Height: minHeight})
 		h.shows("!too small", "objects")
 	})
+}
+
+// TestStrangeTitles opens what strange names make into titles.
+func TestStrangeTitles(t *testing.T) {
+	for _, view := range Views() {
+		bubble(t, func(t *testing.T) {
+			f := newFake().fillStrange()
+			for i := range strange {
+				f.objects[oid(i)], f.values[oid(i)] = object(oid(i), strange[i], 1, 1, strange[i]), f.values[oid(0)]
+			}
+			h := start(t, f, Options{View: view}, 70, 20)
+			f.strangeEvents()
+			h.wait(2 * time.Second)
+			for range strange {
+				for _, key := range []string{"enter", "v", "d", "a", "x", "m", "u", "c", "Y", "F"} {
+					h.keys(key)
+					if err := checkView(h.m); err != nil {
+						t.Fatalf("%s: %v\n%s", key, err, h.screen())
+					}
+					for n := 0; h.m.dialog != nil || len(h.m.stack) > 1; n++ {
+						if h.keys("esc"); n > 10 {
+							t.Fatalf("%s is not left\n%s", key, h.screen())
+						}
+					}
+				}
+				h.keys("j")
+			}
+		})
+	}
+}
+
+// TestDialogsFit draws questions over wide characters on screens of many sizes.
+func TestDialogsFit(t *testing.T) {
+	for _, keys := range [][]string{{"a"}, {"x"}, {"*", "x"}, {"e"}, {"a", "n"}} {
+		bubble(t, func(t *testing.T) {
+			h := start(t, newFake().fillStrange(), Options{View: "objects"}, 80, 24)
+			h.keys(keys...)
+			for width := minWidth; width < minWidth+10; width++ {
+				for _, height := range []int{minHeight, 13, 14, 15, 24} {
+					h.send(tea.WindowSizeMsg{Width: width, Height: height})
+					if err := checkView(h.m); err != nil {
+						t.Fatalf("%dx%d: %v\n%s", width, height, err, h.screen())
+					}
+					edges, screen := 0, h.screen()
+					if !strings.Contains(screen, "leaves") {
+						t.Errorf("%dx%d: how to leave is not said\n%s", width, height, screen)
+					}
+					for line := range strings.SplitSeq(screen, "\n") {
+						for _, corner := range []string{"╭", "╰"} {
+							if before, _, ok := strings.Cut(line, corner+"─"); ok && ansi.StringWidth(before) == (width-min(width-4, 76))/2 {
+								edges++
+							}
+						}
+					}
+					if edges != 2 {
+						t.Fatalf("%dx%d: the frame\n%s", width, height, screen)
+					}
+				}
+			}
+		})
+	}
 }
 
 // TestMonkey presses random keys on screens of random sizes while the daemon

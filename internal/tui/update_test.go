@@ -602,7 +602,7 @@ func TestStaleAnswers(t *testing.T) {
 			h.keys("enter", "6")
 			h.src.release("Names")
 			h.settle()
-			h.shows("types 4")
+			h.shows("types 4", "!› name_0")
 			h.keys(":")
 			h.typed("name_00000")
 			h.keys("enter")
@@ -653,6 +653,7 @@ func TestEsc(t *testing.T) {
 		h.shows("loading")
 		h.keys("esc")
 		h.shows("stopped; r loads again")
+		h.src.change("labelled", []client.ID{oid(0)}, func() {})
 		h.wait(10 * time.Second) // by itself it does not
 		h.shows("stopped")
 		if n := h.src.asked("Object"); n != 1 {
@@ -1213,6 +1214,26 @@ func TestLargeList(t *testing.T) {
 		h.shows("objects 500", "▸")
 		if !p.busy {
 			t.Error("it does not wait for the others")
+		}
+	})
+}
+
+// TestValueOrder sorts numbers as numbers.
+func TestValueOrder(t *testing.T) {
+	with30(t, func(h *harness) {
+		v := &Value{Kind: "table", Columns: []string{"n"}, Numeric: []bool{true}}
+		for _, n := range []string{"9.5", "10", "-Inf", "NaN", "-3", "-20", "+Inf", "", "0", "1e400", "-0.5"} {
+			v.Rows = append(v.Rows, []string{n})
+		}
+		h.src.values[oid(0)] = v
+		h.keys("v", "s", "s", "S")
+		p := h.m.page().(*valuePage)
+		var got []string
+		for _, i := range p.l.shown {
+			got = append(got, p.l.items[i].cells[0])
+		}
+		if want := []string{"NaN", "", "-Inf", "-20", "-3", "-0.5", "0", "9.5", "10", "+Inf", "1e400"}; !slices.Equal(got, want) {
+			t.Errorf("sorted: %q, want %q", got, want)
 		}
 	})
 }

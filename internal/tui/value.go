@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 
 	tea "charm.land/bubbletea/v2"
@@ -112,7 +114,7 @@ func (p *valuePage) columns(v *Value) {
 				w = max(w, ansi.StringWidth(clean(r[i])))
 			}
 		}
-		p.l.columns = append(p.l.columns, column[gridRow]{
+		c := column[gridRow]{
 			title: title, width: min(max(w, 1), most), right: i < len(v.Numeric) && v.Numeric[i],
 			text: func(r *gridRow) string {
 				if i < len(r.cells) {
@@ -120,8 +122,25 @@ func (p *valuePage) columns(v *Value) {
 				}
 				return ""
 			},
-		})
+		}
+		if c.right {
+			c.rank = func(r *gridRow) uint64 { return numberIn(c.text(r)) }
+		}
+		p.l.columns = append(p.l.columns, c)
 	}
+}
+
+// numberIn is the rank of a number that is a text; of no number, or NaN, the lowest.
+func numberIn(text string) uint64 {
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil && f == 0 || math.IsNaN(f) {
+		return 0
+	}
+	bits := math.Float64bits(f)
+	if f < 0 {
+		return ^bits
+	}
+	return bits | 1<<63
 }
 
 func hexLine(off int, b []byte) string {

@@ -81,6 +81,7 @@ func (n *node) received() uint64 { n.t.Helper(); return n.moved().Moved.Received
 // TestFar reads a global object whose chunks lie on three nodes: each byte that is
 // not here comes once, for whoever asks, and is no part of what is here.
 func TestFar(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	for _, args := range [][]string{{overTCP}, nil} {
 		c := formWith(t, 3, args...)
@@ -231,6 +232,7 @@ func (n *node) scattered(seed uint64, count, size int) (ids []client.ID) {
 // TestFarEviction fetches more than fits: what nobody reads goes, for fetches and
 // for puts, and what somebody reads stays as it is.
 func TestFarEviction(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 1, "--size", "128MiB")
 	owner := c.nodes[0]
@@ -325,6 +327,7 @@ func okIf(keep bool, b *client.Blob) error {
 // TestFarOdd fetches what is odd: blobs of no bytes, twice the same, own ones,
 // unknown ones, those of nobody.
 func TestFarOdd(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 2, overTCP)
 	owner, reader := c.nodes[0], c.nodes[1]
@@ -394,6 +397,7 @@ func TestFarOdd(t *testing.T) {
 // TestFarAskers ends the clients that fetch: the last one takes the transfer with
 // it. Kills of the owner and its return are borne.
 func TestFarAskers(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := hosts(t, 2, noOptions)
 	owner := c.add(0, c.etcd.Endpoint(), overTCP)
@@ -463,6 +467,7 @@ func TestFarAskers(t *testing.T) {
 // TestFarCrowd lets many clients fetch more than fits, at once, and keep some: what
 // a client holds never changes.
 func TestFarCrowd(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 1)
 	owner := c.nodes[0]
@@ -560,6 +565,7 @@ func TestFarCrowd(t *testing.T) {
 // TestFarContagion fetches blobs of which one is not there, or which do not fit, at
 // the same time as good ones of them: who asks for these gets them.
 func TestFarContagion(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 2, overTCP)
 	owner, reader := c.nodes[0], c.nodes[1]
@@ -600,6 +606,7 @@ func TestFarContagion(t *testing.T) {
 // TestFarMisuse does to cached blobs what clients may do to any: they may go, but
 // nothing breaks, now or after a crash.
 func TestFarMisuse(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 2, overTCP, "--size", "16MiB")
 	owner, reader := c.nodes[0], c.nodes[1]
@@ -666,6 +673,7 @@ func TestFarMisuse(t *testing.T) {
 // TestFarMember makes a cached blob a member of an object: that is refused, or the
 // object has it for good.
 func TestFarMember(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	known(t, "an object can have a cached blob as a member, and loses it")
 	c := formWith(t, 2, overTCP, "--size", "16MiB")

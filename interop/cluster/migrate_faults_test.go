@@ -25,6 +25,7 @@ import (
 // TestPeerGone kills owners for good at several points of a transfer: an error that
 // names the peer comes in time, and nothing is left.
 func TestPeerGone(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 6, overTCP)
 	to := c.nodes[5]
@@ -76,6 +77,7 @@ func (n *node) cliWithin(limit time.Duration, args ...string) (stdout, stderr st
 // TestPeerBack kills owners at several points of a transfer and starts them again:
 // it goes on, and every byte is right.
 func TestPeerBack(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 2, overTCP, "--size", "128MiB")
 	from, to := c.nodes[0], c.nodes[1]
@@ -114,6 +116,7 @@ func TestPeerBack(t *testing.T) {
 // TestPeerStops stops an owner as a service manager does, in the middle of a
 // transfer: its objects are gone then.
 func TestPeerStops(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 2, overTCP)
 	from, to := c.nodes[0], c.nodes[1]
@@ -132,6 +135,7 @@ func TestPeerStops(t *testing.T) {
 // TestReceiverStops stops and kills the receiver in the middle of transfers: it
 // ends well, nothing of them is there afterwards, and they can be had again.
 func TestReceiverStops(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 2, overTCP)
 	from, to := c.nodes[0], c.nodes[1]
@@ -171,6 +175,7 @@ func TestReceiverStops(t *testing.T) {
 // TestReceiverCrashesLate kills the receiver when all bytes are there, and the copy
 // is being made known to the others: either it is there afterwards, or nothing.
 func TestReceiverCrashesLate(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	known(t, "what was sealed and filed before the crash is recovered, and belongs to nobody")
 	c := formWith(t, 2, overTCP)
@@ -212,6 +217,7 @@ func TestReceiverCrashesLate(t *testing.T) {
 // when etcd comes back and has got it all the same. A copy of a member that was here
 // before stays.
 func TestMigrateWithoutEtcd(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 2, overTCP)
 	from, to := c.nodes[0], c.nodes[1]
@@ -265,6 +271,7 @@ func TestMigrateWithoutEtcd(t *testing.T) {
 // TestNearFaults disturbs the copy from the pool of a daemon on the same host: what
 // is mapped outlives that one's process, and a pool that is cut short is an error.
 func TestNearFaults(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 1)
 	from := c.nodes[0]
@@ -322,6 +329,7 @@ func TestNearFaults(t *testing.T) {
 
 // TestDeletedMeanwhile deletes the object, its blob, or everything while it comes.
 func TestDeletedMeanwhile(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 2, overTCP)
 	from, to := c.nodes[0], c.nodes[1]
@@ -495,6 +503,7 @@ func (c *cluster) behind(host int, addr string, args ...string) *node {
 // TestCutConnections breaks every connection after a random number of bytes: a
 // transfer always ends, and well.
 func TestCutConnections(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	seed := envNumber("V6D_CHAOS_SEED", rand.Uint64N(1e9))
 	r := rand.New(rand.NewPCG(seed, 1))
@@ -540,6 +549,7 @@ func TestCutConnections(t *testing.T) {
 // TestCutEvery breaks every connection after the same number of bytes, less than
 // what is asked for at once: checksums must not keep a transfer from getting on.
 func TestCutEvery(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := hosts(t, 3, noOptions)
 	to := c.add(2, c.etcd.Endpoint(), overTCP)
@@ -564,6 +574,7 @@ func TestCutEvery(t *testing.T) {
 // TestClassicPeer pulls from a daemon that seems to be one of 0.24: all in one
 // request, and from the start again when the connection breaks.
 func TestClassicPeer(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := hosts(t, 2, noOptions)
 	var mu sync.Mutex
@@ -668,6 +679,7 @@ func (c *veiledConn) Read(p []byte) (int, error) {
 
 // TestSlowLink moves 32 MiB over a link that is far away and loses packets.
 func TestSlowLink(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := hosts(t, 2, noOptions)
 	size := 32 * mib
@@ -703,6 +715,7 @@ func TestSlowLink(t *testing.T) {
 // TestLinkCut unplugs the owner for a moment in the middle of a transfer, and stops
 // its process: it just goes on.
 func TestLinkCut(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 2, overTCP)
 	from, to := c.nodes[0], c.nodes[1]
@@ -732,6 +745,7 @@ func TestLinkCut(t *testing.T) {
 // TestPeerSilent stops the owner's process, or unplugs it, for good: an error comes
 // when patience is at its end.
 func TestPeerSilent(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 3, overTCP)
 	to := c.nodes[2]
@@ -765,6 +779,7 @@ func TestPeerSilent(t *testing.T) {
 // TestSlowLimit moves an object so slowly that a piece takes longer than a peer may
 // be silent.
 func TestSlowLimit(t *testing.T) {
+	heavy(t)
 	slowly(t, time.Minute)
 	t.Parallel()
 	c := formWith(t, 2)

@@ -256,6 +256,7 @@ type lie struct {
 // TestImpostors pulls from peers that lie: about sizes, ids, checksums, frames. Each
 // is an error in time, or does no harm; nothing is left, nothing grows.
 func TestImpostors(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := hosts(t, 1, noOptions)
 	to := c.add(0, c.etcd.Endpoint())
@@ -424,6 +425,7 @@ func TestImpostors(t *testing.T) {
 
 // TestEndlessFrame pulls from a peer whose reply does not end: it is not kept.
 func TestEndlessFrame(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := hosts(t, 1, noOptions)
 	to := c.add(0, c.etcd.Endpoint())
@@ -458,6 +460,7 @@ func TestEndlessFrame(t *testing.T) {
 // TestMuteImpostors pulls from peers that answer some requests and not others: the
 // patience with them has an end.
 func TestMuteImpostors(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := hosts(t, 1, noOptions)
 	to := c.add(0, c.etcd.Endpoint())

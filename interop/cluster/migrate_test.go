@@ -323,6 +323,7 @@ func known(t *testing.T, why string) {
 // TestMigrateForms moves objects of all shapes, by each way: what comes is what was
 // put, deleting it gives everything back, and 0.24 clients may ask, too.
 func TestMigrateForms(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 2, overTCP)
 	near := c.add(0, c.etcd.Endpoint(), "--rpc-listen", "10.86.0.1:9601", "--rpc-advertise", "10.86.0.1:9601")
@@ -467,6 +468,7 @@ func ask[Q, R any](c *protocol.Conn, d *protocol.Def[Q, R], q Q, r *R) error {
 // and what is here already does not come again. Disk blobs, blobs that were
 // shortened to nothing, labels and names are part of it.
 func TestMigrateTrees(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 2, overTCP)
 	a, b := c.nodes[0], c.nodes[1]
@@ -572,6 +574,7 @@ func (c *cluster) agreed() error {
 
 // TestMigrateNamesLater moves the names of what is here already, of members, too.
 func TestMigrateNamesLater(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 2)
 	a, b := c.nodes[0], c.nodes[1]
@@ -594,6 +597,7 @@ func TestMigrateNamesLater(t *testing.T) {
 
 // TestMigrateMany moves an object of 10,000 blobs, by each way.
 func TestMigrateMany(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 2, overTCP)
 	near := c.add(0, c.etcd.Endpoint(), "--rpc-listen", "10.86.0.1:9601", "--rpc-advertise", "10.86.0.1:9601")
@@ -611,6 +615,7 @@ func TestMigrateMany(t *testing.T) {
 
 // TestMigrateHuge moves an object of 4 GiB.
 func TestMigrateHuge(t *testing.T) {
+	heavy(t)
 	slowly(t, time.Minute)
 	if free := freeMemory(t); free < 12<<30 {
 		t.Skipf("the machine has %d MiB left, two pools of 5 GiB need more", free>>20)
@@ -639,6 +644,7 @@ func freeMemory(t testing.TB) (bytes int64) {
 // TestMigrateTogether lets two nodes pull from each other, several objects at once,
 // and many clients ask for one object: its bytes travel once.
 func TestMigrateTogether(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 2, overTCP, "--size", "128MiB")
 	a, b := c.nodes[0], c.nodes[1]
@@ -704,6 +710,7 @@ func TestMigrateTogether(t *testing.T) {
 // TestMigrateMember moves an object while one of its members is moved by itself:
 // what comes twice is not kept twice.
 func TestMigrateMember(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 2, overTCP)
 	a, b := c.nodes[0], c.nodes[1]
@@ -732,6 +739,7 @@ func TestMigrateMember(t *testing.T) {
 // TestMigrateAskers ends the clients that ask: with the last one the transfer ends,
 // within a second, and leaves nothing.
 func TestMigrateAskers(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 2, overTCP)
 	a, b := c.nodes[0], c.nodes[1]
@@ -801,6 +809,7 @@ func TestMigrateAskers(t *testing.T) {
 // TestMigrateFull moves what does not fit: nothing is left, and what was there
 // stays.
 func TestMigrateFull(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := formWith(t, 1, overTCP, "--size", "128MiB")
 	a := c.nodes[0]

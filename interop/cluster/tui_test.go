@@ -106,6 +106,7 @@ func python(t *testing.T, program string) {
 
 // TestBrowser looks at a cluster of three nodes while things happen to it.
 func TestBrowser(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := form(t, 3)
 	a, b, third := c.nodes[0], c.nodes[1], c.nodes[2]
