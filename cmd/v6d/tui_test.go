@@ -1,0 +1,503 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/charmbracelet/x/vt"
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+)
+
+// terminal is a v6d on a terminal of its own.
+type terminal struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	ours   *os.File // the terminal's side
+	theirs *os.File // kept open to look at its modes
+	modes  unix.Termios
+	ended  chan error
+	mu     sync.Mutex
+	screen *vt.Emulator // guarded by mu
+	raw    []byte       // guarded by mu
+}
+
+// node is where a daemon is to be.
+type node struct {
+	t   *testing.T
+	dir string
+	env []string
+}
+
+func newNode(t *testing.T) *node {
+	dir, err := os.MkdirTemp("", "v6d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "NO_COLOR=") || strings.HasPrefix(v, "V6D_") || strings.HasPrefix(v, "VINEYARD_")
+	})
+	return &node{t: t, dir: dir, env: append(env, "V6D_SOCKET="+filepath.Join(dir, "s"), "XDG_CONFIG_HOME="+dir, "TERM=xterm-256color", "GORACE=atexit_sleep_ms=0")}
+}
+
+// command is v6d in the node's environment.
+func (n *node) command(args ...string) *exec.Cmd {
+	cmd := exec.Command("v6d", args...)
+	cmd.Env, cmd.Dir = n.env, n.dir
+	return cmd
+}
+
+func (n *node) run(args ...string) string {
+	n.t.Helper()
+	out, err := n.command(args...).CombinedOutput()
+	if err != nil {
+		n.t.Fatalf("v6d %q: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// serve runs a daemon.
+func (n *node) serve() *exec.Cmd {
+	n.t.Helper()
+	daemon := n.command("serve", "--size", "64MiB", "--rpc-listen", "off")
+	if err := daemon.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() {
+		_ = daemon.Process.Kill() // it may have ended by itself
+		_ = daemon.Wait()
+	})
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		c, err := net.Dial("unix", filepath.Join(n.dir, "s"))
+		if err == nil {
+			c.Close()
+			return daemon
+		}
+		if time.Now().After(deadline) {
+			n.t.Fatal(err)
+		}
+	}
+}
+
+// put makes an object of a name.
+func (n *node) put(name string) string {
+	n.t.Helper()
+	path := filepath.Join(n.dir, "content")
+	if err := os.WriteFile(path, []byte("contents of "+name), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+	return n.run("put", path, "--name", name)
+}
+
+// browse starts v6d on a terminal of 100x30.
+func (n *node) browse(args ...string) *terminal {
+	n.t.Helper()
+	ours, theirs, err := pty.Open()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	tt := &terminal{t: n.t, cmd: n.command(args...), ours: ours, theirs: theirs, ended: make(chan error, 1), screen: vt.NewEmulator(100, 30)}
+	n.t.Cleanup(func() {
+		_ = tt.cmd.Process.Kill() // it may have ended by itself
+		ours.Close()
+		theirs.Close()
+		tt.screen.InputPipe().(io.Closer).Close()
+	})
+	if err := pty.Setsize(ours, &pty.Winsize{Rows: 30, Cols: 100}); err != nil {
+		n.t.Fatal(err)
+	}
+	tt.modes = tt.readModes()
+	tt.cmd.Stdin, tt.cmd.Stdout, tt.cmd.Stderr = theirs, theirs, theirs
+	tt.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := tt.cmd.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	go func() { tt.ended <- tt.cmd.Wait() }()
+	go func() { _, _ = io.Copy(ours, tt.screen) }() // what the terminal answers
+	go func() {
+		b := make([]byte, 64<<10)
+		for {
+			k, err := ours.Read(b)
+			tt.mu.Lock()
+			tt.raw = append(tt.raw, b[:k]...)
+			_, _ = tt.screen.Write(b[:k])
+			tt.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return tt
+}
+
+func (tt *terminal) readModes() unix.Termios {
+	m, err := unix.IoctlGetTermios(int(tt.theirs.Fd()), unix.TCGETS)
+	if err != nil {
+		tt.t.Fatal(err)
+	}
+	return *m
+}
+
+// sent is all that was written to the terminal.
+func (tt *terminal) sent() []byte {
+	tt.mu.Lock()
+	defer tt.mu.Unlock()
+	return slices.Clone(tt.raw)
+}
+
+func (tt *terminal) text() string {
+	tt.mu.Lock()
+	defer tt.mu.Unlock()
+	return tt.screen.String()
+}
+
+// sees waits until texts are on the screen; ! before one means that it is not.
+func (tt *terminal) sees(within time.Duration, texts ...string) {
+	tt.t.Helper()
+	start := time.Now()
+	missing := func() bool {
+		screen := tt.text()
+		return slices.ContainsFunc(texts, func(text string) bool {
+			rest, not := strings.CutPrefix(text, "!")
+			return strings.Contains(screen, rest) == not
+		})
+	}
+	for missing() {
+		if time.Since(start) > within {
+			tt.t.Fatalf("%q is wanted within %v\n%s", texts, within, tt.text())
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func (tt *terminal) types(keys string) {
+	tt.t.Helper()
+	if _, err := io.WriteString(tt.ours, keys); err != nil {
+		tt.t.Fatal(err)
+	}
+}
+
+// ends waits for the end, and for the terminal to be as it was before.
+func (tt *terminal) ends(code int) {
+	tt.t.Helper()
+	select {
+	case <-tt.ended:
+	case <-time.After(10 * time.Second):
+		tt.t.Fatalf("it does not end\n%s", tt.text())
+	}
+	if got := tt.cmd.ProcessState.ExitCode(); got != code {
+		tt.t.Errorf("exit code %d, want %d", got, code)
+	}
+	var last string
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		raw := string(tt.sent())
+		last = ""
+		for _, mode := range []string{"?1049", "?25", "?2004", "?1002", "?1003", "?1006", "?1004"} { // alternate screen, cursor, paste, mouse, focus
+			on, off := "\x1b["+mode+"h", "\x1b["+mode+"l"
+			if mode == "?25" {
+				on, off = off, on
+			}
+			if strings.Contains(raw, on) && strings.LastIndex(raw, on) > strings.LastIndex(raw, off) {
+				last += " " + mode
+			}
+		}
+		if last == "" {
+			break
+		}
+	}
+	if last != "" {
+		tt.t.Errorf("these modes were left on:%s", last)
+	}
+	if got := tt.readModes(); got != tt.modes {
+		tt.t.Errorf("modes of the terminal: %+v, before %+v", got, tt.modes)
+	}
+	if strings.Contains(tt.text(), "? help") {
+		tt.t.Errorf("left on the terminal:\n%s", tt.text())
+	}
+}
+
+// taken fails unless the program had the screen, so that there is something to give
+// back.
+func (tt *terminal) taken() {
+	tt.t.Helper()
+	sent := tt.sent()
+	for _, mode := range []string{"\x1b[?1049h", "\x1b[?25l", "\x1b[?1002h"} {
+		if !bytes.Contains(sent, []byte(mode)) {
+			tt.t.Errorf("%q was never sent", mode)
+		}
+	}
+	if tt.readModes() == tt.modes {
+		tt.t.Error("the terminal is not in raw mode")
+	}
+}
+
+func TestTUI(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.serve()
+	n.put("first")
+	for _, args := range [][]string{{"tui"}, {}, {"ui", "--view", "names", "--readonly"}} {
+		tt := n.browse(args...)
+		tt.sees(10*time.Second, "first", "live")
+		tt.taken()
+		tt.types("q")
+		tt.ends(0)
+	}
+
+	tt := n.browse("tui")
+	tt.sees(10*time.Second, "objects 1", "▸ o")
+	id := n.put("new 東京")
+	tt.sees(2*time.Second, "objects 2", id, "new 東京")
+	n.run("rm", id)
+	tt.sees(2*time.Second, "objects 1", "!"+id)
+
+	// Into a value and back, and a command of v6d by a key.
+	tt.types("v")
+	tt.sees(5*time.Second, "value", "contents of firs", "63 6f 6e 74")
+	tt.types("\x1b")
+	tt.sees(5*time.Second, "objects 1", "!63 6f")
+	tt.types("x")
+	tt.sees(5*time.Second, "Delete?", "$ v6d rm o")
+	tt.types("y")
+	tt.sees(5*time.Second, "objects 0", "done: v6d rm o")
+	if out := n.run("ls", "-q"); out != "" {
+		t.Errorf("there still is %s", out)
+	}
+
+	// The window changes.
+	if err := pty.Setsize(tt.ours, &pty.Winsize{Rows: 5, Cols: 30}); err != nil {
+		t.Fatal(err)
+	}
+	tt.sees(5*time.Second, "too small: 30x5")
+	tt.types("\x03")
+	tt.ends(0)
+}
+
+// TestTUIViews opens every view and page on a real daemon.
+func TestTUIViews(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.serve()
+	var b strings.Builder
+	b.WriteString("city,price\n")
+	for i := range 2000 {
+		fmt.Fprintf(&b, "%s,%d.5\n", []string{"Köln", "東京", "Łódź"}[i%3], i)
+	}
+	if err := os.WriteFile(filepath.Join(n.dir, "sales.csv"), []byte(b.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	id := n.run("put", filepath.Join(n.dir, "sales.csv"), "--name", "sales")
+	n.run("name", "set", id, "z\x1b[31mred\x1b[2J")
+	stream := n.command("stream", "put", "lines")
+	stream.Stdin = strings.NewReader("one line\n")
+	if out, err := stream.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+
+	const soon = 5 * time.Second
+	tt := n.browse("tui", "--theme", "light")
+	tt.sees(soon, "sales, z·[3", "Table")
+	tt.types("\r")
+	tt.sees(soon, "id     "+id, "type   vineyard::Table", "num_rows_ = 2000", "partitions_-0", "referred to by (0)")
+	tt.types("v")
+	tt.sees(soon, "2000 rows, 2 columns, the first 1000 rows", "city string", "price float64", "Łódź")
+	tt.types("sg")
+	tt.sees(soon, "999.5")
+	tt.types("\x7f")
+	tt.sees(soon, "referred to by (0)", "!999.5")
+	tt.types("d")
+	tt.sees(soon, "DESCRIBE", "deleting frees")
+	tt.types("\x7f")
+	tt.sees(soon, "referred to by (0)")
+	tt.types("y")
+	tt.sees(soon, "METADATA", "\"apiVersion\": \"v6d/v1\"")
+	for _, view := range []struct {
+		key   string
+		texts []string
+	}{
+		{"1", []string{"cluster 1", "i0 (asked)", "64MiB", "up"}},
+		{"2", []string{"objects 2", "sales"}},
+		{"3", []string{"names 3", "sales", id}},
+		{"4", []string{"streams 1", "lines", "drained"}},
+		{"5", []string{"clients ", "at work", "v6d"}},
+		{"6", []string{"types ", "vineyard::Table"}},
+		{"7", []string{"memory by type ", "vineyard::NumericArray<double>", "%"}},
+		{"F", []string{"memory by name ", "sales"}},
+		{"F", []string{"memory by owner "}},
+		{"F", []string{"memory by state "}},
+		{"8", []string{"events "}},
+	} {
+		tt.types(view.key)
+		tt.sees(soon, view.texts...)
+	}
+	tt.types(":sales\r")
+	tt.sees(soon, "sales", "num_rows_ = 2000")
+	tt.types("\x13") // Ctrl-s
+	tt.sees(soon, "Save to a file", "file:")
+	tt.types("out.csv\r")
+	tt.sees(soon, "$ v6d get "+id+" out.csv")
+	tt.types("y")
+	tt.sees(soon, "done: v6d get "+id+" out.csv")
+	if out, err := os.ReadFile(filepath.Join(n.dir, "out.csv")); err != nil || string(out) != b.String() {
+		t.Errorf("saved %d bytes: %v", len(out), err)
+	}
+	tt.types("2/sal\r")
+	tt.sees(soon, "objects 1/2")
+	tt.types("elevel=raw\r")
+	tt.sees(soon, "Label?", "$ v6d label "+id+" level=raw")
+	tt.types("\x1b")
+	tt.sees(soon, "!$ v6d label")
+	tt.types("q")
+	tt.ends(0)
+	if bytes.Contains(tt.sent(), []byte("\x1b[31mred")) {
+		t.Error("a name reached the terminal as it is")
+	}
+}
+
+func TestTUINoColor(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.env = append(n.env, "NO_COLOR=1")
+	n.serve()
+	n.put("first")
+	tt := n.browse("tui")
+	tt.sees(10*time.Second, "objects 1", "> o")
+	tt.types("q")
+	tt.ends(0)
+	sent := tt.sent()
+	for i, b := range sent {
+		if b >= 0x80 {
+			t.Fatalf("%q", sent[i:])
+		}
+	}
+	for _, colour := range []string{"\x1b[3", "\x1b[9", ";3", "\x1b[4"} {
+		for rest := sent; ; {
+			i := bytes.Index(rest, []byte(colour))
+			if i < 0 {
+				break
+			}
+			rest = rest[i+len(colour):]
+			if end := bytes.IndexFunc(rest, func(r rune) bool { return (r < '0' || r > '9') && r != ';' }); end >= 0 && rest[end] == 'm' {
+				t.Fatalf("a colour: %q", colour+string(rest[:end+1]))
+			}
+		}
+	}
+}
+
+// TestTUISignals ends the browser from outside: the terminal is given back.
+func TestTUISignals(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.serve()
+	for sig, code := range map[os.Signal]int{syscall.SIGTERM: 143, syscall.SIGINT: 130} {
+		for range 3 {
+			tt := n.browse("tui")
+			tt.sees(10*time.Second, "objects 0", "live")
+			tt.taken()
+			if err := tt.cmd.Process.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+			tt.ends(code)
+			tt.sees(time.Second, map[os.Signal]string{syscall.SIGTERM: "v6d: terminated", syscall.SIGINT: "v6d: interrupted"}[sig])
+		}
+	}
+}
+
+// TestTUIDaemonDies goes on without a daemon, and with the next one.
+func TestTUIDaemonDies(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	tt := n.browse("tui")
+	tt.sees(10*time.Second, "NO ANSWER", "v6d serve", "r tries again")
+	tt.taken()
+	daemon := n.serve()
+	tt.sees(5*time.Second, "objects 0", "!NO ANSWER", "live")
+	id := n.put("first")
+	tt.sees(2*time.Second, id)
+
+	if err := daemon.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	tt.sees(5*time.Second, "NO ANSWER", "not live", id)
+	tt.types("j")
+	tt.types("d")
+	tt.sees(5*time.Second, "describe", "r tries again")
+	tt.types("\x1b")
+	tt.sees(5*time.Second, "!DESCRIBE", id)
+
+	n.serve() // which finds the object of the one that died
+	tt.sees(5*time.Second, "!NO ANSWER", "!not live", id)
+	second := n.put("second")
+	tt.sees(2*time.Second, second)
+
+	n.run("rm", "--all", "--yes")
+	tt.sees(2*time.Second, "objects 0")
+	tt.types("q")
+	tt.ends(0)
+
+	// It can be left while there is none.
+	n = newNode(t)
+	daemon = n.serve()
+	tt = n.browse("tui")
+	tt.sees(10*time.Second, "objects 0", "live")
+	if err := daemon.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	tt.sees(5*time.Second, "NO ANSWER")
+	tt.types("q")
+	tt.ends(0)
+}
+
+// TestTUIRefuses what it cannot do, before it takes the screen.
+func TestTUIRefuses(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	for _, args := range [][]string{{"tui", "--theme", "pink"}, {"tui", "--view", "everything"}, {"tui", "more"}, {"tui", "--context", "nowhere"}} {
+		tt := n.browse(args...)
+		tt.ends(map[bool]int{true: 3, false: 2}[args[1] == "--context"])
+		if bytes.Contains(tt.sent(), []byte("\x1b[?1049h")) {
+			t.Errorf("%q: the screen was taken", args)
+		}
+		tt.sees(time.Second, map[string]string{"--theme": "dark, light, plain", "--view": "cluster, objects, names", "more": "v6d tui", "--context": "nowhere"}[args[1]])
+	}
+
+	// Not on a terminal: standard input or output, or both.
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	ours, theirs, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	defer theirs.Close()
+	for _, which := range []string{"in", "out", "neither"} {
+		var out, errs bytes.Buffer
+		cmd := exec.CommandContext(ctx, "v6d", "tui")
+		cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = n.env, strings.NewReader(""), &out, &errs
+		switch which {
+		case "in":
+			cmd.Stdin = theirs
+		case "out":
+			cmd.Stdout = theirs
+		}
+		if err := cmd.Run(); cmd.ProcessState.ExitCode() != 2 {
+			t.Errorf("%s: %v, exit code %d", which, err, cmd.ProcessState.ExitCode())
+		}
+		if text := errs.String(); !strings.Contains(text, "needs a terminal") || !strings.Contains(text, "hint: ") || !strings.Contains(text, "v6d top --once") || out.Len() > 0 {
+			t.Errorf("%s: %s%s", which, out.String(), text)
+		}
+	}
+}
