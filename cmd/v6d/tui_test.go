@@ -260,7 +260,9 @@ func TestTUI(t *testing.T) {
 	tt := n.browse("tui")
 	tt.sees(10*time.Second, "objects 1", "▸ o")
 	id := n.put("new 東京")
+	start := time.Now()
 	tt.sees(2*time.Second, "objects 2", id, "new 東京")
+	t.Logf("a new object is seen after %v", time.Since(start))
 	n.run("rm", id)
 	tt.sees(2*time.Second, "objects 1", "!"+id)
 
@@ -424,22 +426,22 @@ func TestTUIDaemonDies(t *testing.T) {
 	tt.sees(10*time.Second, "NO ANSWER", "v6d serve", "r tries again")
 	tt.taken()
 	daemon := n.serve()
-	tt.sees(5*time.Second, "objects 0", "!NO ANSWER", "live")
+	tt.sees(10*time.Second, "objects 0", "!NO ANSWER", "live")
 	id := n.put("first")
 	tt.sees(2*time.Second, id)
 
 	if err := daemon.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	tt.sees(5*time.Second, "NO ANSWER", "not live", id)
+	tt.sees(10*time.Second, "NO ANSWER", "not live", id)
 	tt.types("j")
 	tt.types("d")
-	tt.sees(5*time.Second, "describe", "r tries again")
+	tt.sees(10*time.Second, "describe", "r tries again")
 	tt.types("\x1b")
-	tt.sees(5*time.Second, "!DESCRIBE", id)
+	tt.sees(10*time.Second, "!DESCRIBE", id)
 
 	n.serve() // which finds the object of the one that died
-	tt.sees(5*time.Second, "!NO ANSWER", "!not live", id)
+	tt.sees(10*time.Second, "!NO ANSWER", "!not live", id)
 	second := n.put("second")
 	tt.sees(2*time.Second, second)
 
@@ -456,7 +458,7 @@ func TestTUIDaemonDies(t *testing.T) {
 	if err := daemon.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	tt.sees(5*time.Second, "NO ANSWER")
+	tt.sees(10*time.Second, "NO ANSWER")
 	tt.types("q")
 	tt.ends(0)
 }

@@ -100,8 +100,11 @@ func BenchmarkMerge100k(b *testing.B) {
 					c.ids = append(c.ids, id)
 					c.rows = append(c.rows, client.Row{ID: id, Type: "vineyard::Tensor<int32>", Names: []string{"changed"}, Bytes: int64(i)})
 				}
-				m.Update(changesMsg{page: p.id, change: c})
+				m.Update(changesMsg{page: p.id, gen: p.gen, change: c})
 				m.View()
+				if len(p.l.shown) != len(p.all) || p.all[0].Names[0] != "changed" {
+					b.Fatal("the changes were not taken")
+				}
 			}
 		})
 	}

@@ -261,6 +261,9 @@ func (f *fake) Watch(ctx context.Context, cursor uint64) (events []client.Event,
 	case t := <-f.told:
 		return t.events, cursor + uint64(len(t.events)), t.lost, t.err
 	case <-ctx.Done():
+		f.mu.Lock()
+		f.ended["Watch"]++
+		f.mu.Unlock()
 		return nil, 0, false, ctx.Err()
 	}
 }
@@ -648,7 +651,8 @@ func (h *harness) subject() client.ID {
 // checkView fails unless a view is as high as the screen, nowhere wider, and sends
 // nothing but colours to the terminal.
 func checkView(m *Model) error {
-	raw := m.View().Content
+	view := m.View()
+	raw := view.Content
 	lines := strings.Split(raw, "\n")
 	if m.lay.width < minWidth || m.lay.height < minHeight {
 		if len(lines) > max(m.lay.height, 1) {
@@ -667,8 +671,8 @@ func checkView(m *Model) error {
 			return fmt.Errorf("character %U at %d", r, i)
 		}
 	}
-	if title := m.View().WindowTitle; strings.ContainsFunc(title, unsafe) {
-		return fmt.Errorf("window title %q", title)
+	if strings.ContainsFunc(view.WindowTitle, unsafe) {
+		return fmt.Errorf("window title %q", view.WindowTitle)
 	}
 	return nil
 }

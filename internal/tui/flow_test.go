@@ -1,9 +1,13 @@
 package tui
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,6 +99,7 @@ func (f *flow) quits() {
 
 // TestFlowDelete goes from the list to a value and back, and deletes.
 func TestFlowDelete(t *testing.T) {
+	t.Parallel()
 	f := startFlow(t, Options{View: "objects"}, 30)
 	f.sees("v6d › i1 › objects 30", "▸ "+oid(0).String(), "live")
 	f.keys("/")
@@ -120,6 +125,7 @@ func TestFlowDelete(t *testing.T) {
 
 // TestFlowMigrate moves marked objects, where to is typed.
 func TestFlowMigrate(t *testing.T) {
+	t.Parallel()
 	f := startFlow(t, Options{View: "names"}, 30)
 	f.sees("names 30", "name_00000")
 	f.keys("space", "space", "m")
@@ -144,6 +150,7 @@ func TestFlowMigrate(t *testing.T) {
 
 // TestFlowLive shows what happens while it is looked at.
 func TestFlowLive(t *testing.T) {
+	t.Parallel()
 	f := startFlow(t, Options{View: "objects"}, 5)
 	f.sees("objects 5", "live")
 	f.src.change("created", []client.ID{oid(99)}, func() {
@@ -157,4 +164,74 @@ func TestFlowLive(t *testing.T) {
 	f.keys("q")
 	f.quits()
 	f.ran("")
+}
+
+// output is what a program writes.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer // guarded by mu
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// TestRun ends with a key, or with its context, and leaves nothing at work.
+func TestRun(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"a key", "the context"} {
+		t.Run(how, func(t *testing.T) {
+			src := newFake().fill(3)
+			src.hold("Objects")
+			in, keys := io.Pipe()
+			defer keys.Close()
+			var out output
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			ended := make(chan error, 1)
+			go func() { ended <- Run(ctx, src, Options{Input: in, Output: &out}) }()
+			for src.asked("Objects") == 0 || src.asked("Watch") < 2 || !strings.Contains(out.String(), "\x1b[?1049h") {
+				time.Sleep(time.Millisecond)
+			}
+			var want error
+			if how == "a key" {
+				if _, err := io.WriteString(keys, "q"); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				want = errBroken
+				cancel(want)
+			}
+			select {
+			case err := <-ended:
+				if !errors.Is(err, want) {
+					t.Errorf("it ended with %v, want %v", err, want)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("it does not end")
+			}
+			if text := out.String(); !strings.Contains(text, "\x1b[?1049h") || strings.LastIndex(text, "\x1b[?1049h") > strings.LastIndex(text, "\x1b[?1049l") {
+				t.Errorf("the alternate screen was not taken or not left: %q", text)
+			}
+			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+				src.mu.Lock()
+				n := src.ended["Objects"] + src.ended["Watch"]
+				src.mu.Unlock()
+				if n == 2 {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatal("questions are still at work")
+				}
+			}
+		})
+	}
 }

@@ -51,10 +51,10 @@ func (m *Model) overview() tea.Cmd {
 	m.asking = true
 	src, ctx := m.src, m.ctx
 	return func() tea.Msg {
-		ctx, cancel := context.WithTimeout(ctx, patience)
+		ctx, cancel := context.WithTimeout(ctx, glance)
 		defer cancel()
 		over, err := src.Overview(ctx)
-		return overviewMsg{over, err}
+		return overviewMsg{over, overdue(err, glance)}
 	}
 }
 

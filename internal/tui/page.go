@@ -81,8 +81,20 @@ type answer struct {
 	partial   bool // more is to come
 }
 
-// patience bounds a question.
-const patience = 30 * time.Second
+// How long answers may take: patience bounds the question of a page, glance the one
+// for the head line, which tells that the daemon hangs.
+const (
+	patience = 30 * time.Second
+	glance   = 5 * time.Second
+)
+
+// overdue says it when an answer took too long.
+func overdue(err error, limit time.Duration) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("no answer within %v", limit)
+	}
+	return err
+}
 
 // ask runs a question in the background. Its answer comes back to the page.
 func (m *Model) ask(st *loading, f func(context.Context, Source) (any, error)) tea.Cmd {
@@ -96,7 +108,7 @@ func (m *Model) ask(st *loading, f func(context.Context, Source) (any, error)) t
 	return func() tea.Msg {
 		defer cancel()
 		data, err := f(ctx, src)
-		return answer{page: id, gen: gen, data: data, err: err}
+		return answer{page: id, gen: gen, data: data, err: overdue(err, patience)}
 	}
 }
 
