@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"os"
 
 	"github.com/v6d-go/v6d/internal/protocol"
 	"github.com/v6d-go/v6d/internal/status"
+	"github.com/v6d-go/v6d/internal/sys"
 	"github.com/v6d-go/v6d/internal/zstream"
 )
 
@@ -28,10 +30,52 @@ type RangeOptions struct {
 	Sums     bool // compare checksums (CRC-32C); the sink has got the bytes before
 }
 
-// Sink receives the bytes of one blob or range: i is its place in the request,
-// size the number of bytes that r yields. A sink that fails, or that leaves bytes
-// unread, costs the connection.
-type Sink func(i int, size int64, r io.Reader) error
+// Sink receives the bytes of one blob or range: i is its place in the request, size
+// the number of bytes in body. A sink that fails, or that leaves bytes unread,
+// costs the connection.
+type Sink func(i int, size int64, body *Body) error
+
+// Body is the bytes of one blob or range on their way.
+type Body struct {
+	src  io.Reader
+	pc   *protocol.Conn // nil when the bytes have to be looked at
+	sum  io.Writer      // nil for none
+	left int64
+	err  error // of the connection
+}
+
+// Read implements [io.Reader].
+func (b *Body) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, io.EOF
+	}
+	n, err := b.src.Read(p[:min(int64(len(p)), b.left)])
+	if b.left -= int64(n); b.sum != nil {
+		_, _ = b.sum.Write(p[:n]) // a hash never fails
+	}
+	if err != nil {
+		b.err = err
+	}
+	return n, err
+}
+
+// ReadToFile reads the next bytes into a file at off, at most n, and returns how
+// many. Over TCP on Linux they do not pass through this process, unless they are
+// compressed or checked.
+func (b *Body) ReadToFile(f *os.File, off, n int64) (int64, error) {
+	if n = min(n, b.left); n <= 0 {
+		return 0, io.EOF
+	}
+	if b.pc == nil {
+		return protocol.CopyToFile(f, off, n, b)
+	}
+	n, err := b.pc.ReadToFile(f, off, n)
+	b.left -= n
+	if _, ok := errors.AsType[*sys.WriteError](err); err != nil && !ok {
+		b.err = err
+	}
+	return n, err
+}
 
 // BlobSizes returns the sizes of sealed blobs in bytes. It needs a v6d daemon.
 func (c *Client) BlobSizes(ctx context.Context, ids []ID) ([]int64, error) {
@@ -172,39 +216,23 @@ func (f *flow) end(err error) error {
 
 // pour hands n bytes of a connection to the sink.
 func (f *flow) pour(src io.Reader, i int, n int64) error {
-	watch := &watched{r: src}
-	l := &io.LimitedReader{R: watch, N: n}
-	var r io.Reader = l
-	if f.sum != nil {
-		r = io.TeeReader(l, f.sum)
+	body := Body{src: src, sum: f.sum, left: n}
+	if f.sum == nil {
+		body.pc, _ = src.(*protocol.Conn)
 	}
-	if err := f.sink(i, n, r); err != nil {
-		if watch.err != nil { // the peer's fault
-			return watch.err
+	if err := f.sink(i, n, &body); err != nil {
+		if body.err != nil { // the peer's fault
+			return body.err
 		}
 		return f.fail(err)
 	}
-	if l.N > 0 {
-		return fmt.Errorf("%d of %d bytes were not read", l.N, n)
+	if body.left > 0 {
+		return fmt.Errorf("%d of %d bytes were not read", body.left, n)
 	}
 	if z, ok := src.(*zstream.Reader); ok && n > 0 {
 		return z.EndBlob()
 	}
 	return nil
-}
-
-// watched remembers how reading from the connection failed.
-type watched struct {
-	r   io.Reader
-	err error
-}
-
-func (w *watched) Read(p []byte) (int, error) {
-	n, err := w.r.Read(p)
-	if err != nil {
-		w.err = err
-	}
-	return n, err
 }
 
 // Identity tells daemons of one host from others.

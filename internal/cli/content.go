@@ -84,7 +84,7 @@ func remoteContent(ctx context.Context, c *client.Client, id client.ID) (*conten
 		}
 		return &content{size: sizes[0], copy: func(w io.Writer, first, last int64) error {
 			return c.ReadRanges(ctx, []client.Range{{ID: id, Off: first, Len: last - first}}, client.RangeOptions{},
-				func(_ int, _ int64, r io.Reader) error { return pour(w, r) })
+				func(_ int, _ int64, body *client.Body) error { return pour(w, body) })
 		}}, nil
 	}
 	b, err := c.GetBlob(ctx, id) // a daemon of the reference tells the size with the bytes only

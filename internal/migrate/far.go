@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -280,10 +279,9 @@ func (w *worker) bring(ctx context.Context, piece []segment) (n int64, err error
 	came := make([]int64, len(piece))
 	verified := 0 // segments
 	err = j.guarded(ctx, func(ctx context.Context, seen *atomic.Bool) error {
-		return w.c.ReadRanges(ctx, ranges, o, func(i int, _ int64, r io.Reader) error {
+		return w.c.ReadRanges(ctx, ranges, o, func(i int, _ int64, body *client.Body) error {
 			verified = i // the checksums of those before fit
-			counted := &counter{r: r, n: &came[i]}
-			return j.write(ctx, j.views[piece[i].i], piece[i].off, piece[i].n, counted, seen)
+			return j.write(ctx, j.views[piece[i].i], piece[i].off, piece[i].n, body, &came[i], seen)
 		})
 	})
 	w.wasted = false
@@ -299,18 +297,6 @@ func (w *worker) bring(ctx context.Context, piece []segment) (n int64, err error
 			piece[i].n -= k
 		}
 	}
-	return n, err
-}
-
-// counter counts what was read.
-type counter struct {
-	r io.Reader
-	n *int64
-}
-
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	*c.n += int64(n)
 	return n, err
 }
 

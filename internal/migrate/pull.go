@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +15,7 @@ import (
 	"github.com/v6d-go/v6d/internal/object"
 	"github.com/v6d-go/v6d/internal/status"
 	"github.com/v6d-go/v6d/internal/store"
+	"github.com/v6d-go/v6d/internal/sys"
 )
 
 // Source is a daemon to pull from.
@@ -125,8 +124,6 @@ type job struct {
 
 // step is the piece in which bytes are written to the pool.
 const step = 1 << 20
-
-var buffers = sync.Pool{New: func() any { b := make([]byte, step); return &b }}
 
 func (j *job) run(ctx context.Context) error {
 	if len(j.p.IDs) == 0 {
@@ -244,7 +241,10 @@ func (j *job) classic(ctx context.Context, c *client.Client) error {
 					}
 				}
 				return nil
-			}, func(i int, size int64, r io.Reader) error { return j.write(ctx, j.views[i], 0, size, r, seen) })
+			}, func(i int, size int64, body *client.Body) error {
+				var came int64
+				return j.write(ctx, j.views[i], 0, size, body, &came, seen)
+			})
 		})
 		if err == nil || !broken(err) || ctx.Err() != nil {
 			return j.gone(err)
@@ -266,27 +266,25 @@ func (j *job) classic(ctx context.Context, c *client.Client) error {
 	}
 }
 
-// write brings n bytes of a blob from a reader into the pool, and sets seen
-// whenever something comes.
-func (j *job) write(ctx context.Context, v store.View, off, n int64, r io.Reader, seen *atomic.Bool) error {
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
+// write brings n bytes of a blob into the pool, and sets seen whenever something
+// comes. came counts them.
+func (j *job) write(ctx context.Context, v store.View, off, n int64, body *client.Body, came *int64, seen *atomic.Bool) error {
 	for n > 0 {
-		piece := (*buf)[:min(n, j.step)]
-		got, err := io.ReadAtLeast(r, piece, min(len(piece), 64<<10))
+		got, err := body.ReadToFile(v.File.File, v.Off+off, min(n, j.step))
 		if got > 0 {
-			if _, err := v.File.WriteAt(piece[:got], v.Off+off); err != nil {
-				return status.Errorf(status.IOError, "write blob %s: %w", v.ID, err)
-			}
-			off += int64(got)
-			n -= int64(got)
-			j.t.done.Add(int64(got))
+			off += got
+			n -= got
+			*came += got
+			j.t.done.Add(got)
 			seen.Store(true)
 		}
 		if err != nil && n > 0 {
+			if _, ok := errors.AsType[*sys.WriteError](err); ok {
+				return status.Errorf(status.IOError, "write blob %s: %w", v.ID, err)
+			}
 			return err
 		}
-		if err := j.pace(ctx, got); err != nil {
+		if err := j.pace(ctx, int(got)); err != nil {
 			return err
 		}
 		seen.Store(true) // waiting for our own limit is no silence of the peer

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -45,6 +46,7 @@ type Conn struct {
 	raw      syscall.RawConn
 	max      uint64
 	readSome bool // may read past a frame; false where descriptors can follow
+	copies   bool // bytes cannot be spliced into files here
 
 	buf  []byte // unread input is buf[r:w]
 	r, w int
@@ -187,6 +189,44 @@ func (c *Conn) Read(p []byte) (int, error) {
 		c.quickAck()
 	}
 	return n, err
+}
+
+// copyBuffers hold payload on its way into files, where it cannot be spliced.
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
+
+// ReadToFile reads payload bytes into a file at off: at least one, at most n, like
+// Read, but over TCP they do not pass through this process. A [sys.WriteError] is
+// the file's.
+func (c *Conn) ReadToFile(f *os.File, off, n int64) (int64, error) {
+	if c.r == c.w && c.raw != nil && !c.local && !c.copies {
+		got, err := sys.ReceiveFile(c.raw, f, off, n)
+		if !errors.Is(err, sys.ErrUnsupported) {
+			if got < quickAckBelow {
+				c.quickAck()
+			}
+			return got, err
+		}
+		c.copies = true
+	}
+	return CopyToFile(f, off, n, c)
+}
+
+// CopyToFile is [Conn.ReadToFile] for any reader.
+func CopyToFile(f *os.File, off, n int64, r io.Reader) (int64, error) {
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
+	piece := (*buf)[:min(n, int64(len(*buf)))]
+	got, err := io.ReadAtLeast(r, piece, min(len(piece), 64<<10))
+	if got == 0 {
+		return 0, err
+	}
+	if _, err := f.WriteAt(piece[:got], off); err != nil {
+		return 0, &sys.WriteError{Err: err}
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil // the next call says it
+	}
+	return int64(got), err
 }
 
 // BeginFrame appends room for a frame's header to b.

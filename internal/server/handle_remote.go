@@ -2,8 +2,10 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 
 	"github.com/v6d-go/v6d/internal/object"
@@ -91,7 +93,7 @@ func (c *conn) dropAll(views []store.View) {
 }
 
 func (c *conn) readPayload(views []store.View, compress bool) error {
-	var src io.Reader = c.pc
+	toFile := c.pc.ReadToFile
 	var dec *zstream.Reader
 	if compress {
 		var err error
@@ -99,21 +101,17 @@ func (c *conn) readPayload(views []store.View, compress bool) error {
 			return err
 		}
 		defer dec.Close()
-		src = dec
+		toFile = func(f *os.File, off, n int64) (int64, error) { return protocol.CopyToFile(f, off, n, dec) }
 	}
-	buf := copyBuffers.Get().(*[]byte)
-	defer copyBuffers.Put(buf)
 	for _, v := range views {
 		for done := int64(0); done < v.Size; {
-			piece := (*buf)[:min(int64(len(*buf)), v.Size-done)]
-			n, err := io.ReadAtLeast(src, piece, 1)
-			if err != nil {
-				return status.Errorf(status.IOError, "receive blob %s, %d of %d bytes: %w", v.ID, done, v.Size, err)
-			}
-			if _, err := v.File.WriteAt(piece[:n], v.Off+done); err != nil {
+			n, err := toFile(v.File.File, v.Off+done, v.Size-done)
+			if _, ok := errors.AsType[*sys.WriteError](err); ok {
 				return status.Errorf(status.IOError, "write blob %s: %w", v.ID, err)
 			}
-			done += int64(n)
+			if done += n; err != nil && done < v.Size {
+				return status.Errorf(status.IOError, "receive blob %s, %d of %d bytes: %w", v.ID, done, v.Size, err)
+			}
 		}
 		if dec != nil {
 			if err := dec.EndBlob(); err != nil {

@@ -13,9 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrUnsupported is returned where the system has no such call.
-var ErrUnsupported = errors.ErrUnsupported
-
 // Memfd creates an anonymous memory file of the given size. It is created
 // close-on-exec.
 func Memfd(name string, size int64) (*os.File, error) {

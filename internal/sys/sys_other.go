@@ -5,14 +5,10 @@
 package sys
 
 import (
-	"errors"
 	"net"
 	"os"
 	"syscall"
 )
-
-// ErrUnsupported is returned where the system has no such call.
-var ErrUnsupported = errors.ErrUnsupported
 
 // PageSize is the size of a plain page in bytes.
 var PageSize = os.Getpagesize()
@@ -40,3 +36,6 @@ func Shutdown(syscall.RawConn) error { return ErrUnsupported }
 
 // RecvFD is not supported here.
 func RecvFD(*net.UnixConn) (*os.File, error) { return nil, ErrUnsupported }
+
+// ReceiveFile is not supported here.
+func ReceiveFile(syscall.RawConn, *os.File, int64, int64) (int64, error) { return 0, ErrUnsupported }
