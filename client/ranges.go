@@ -59,19 +59,26 @@ func (b *Body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadToFile reads the next bytes into a file at off, at most n, and returns how
-// many. Over TCP on Linux they do not pass through this process, unless they are
-// compressed or checked.
-func (b *Body) ReadToFile(f *os.File, off, n int64) (int64, error) {
-	if n = min(n, b.left); n <= 0 {
-		return 0, io.EOF
+// ReadToFile reads the next n bytes into a file at off, and returns how many are
+// there. came, unless nil, is told how many have come whenever some have, and can
+// stop it. Over TCP on Linux they do not pass through this process, unless they
+// are compressed or checked.
+func (b *Body) ReadToFile(f *os.File, off, n int64, came func(int64) error) (int64, error) {
+	if n > b.left {
+		return 0, status.Errorf(status.Invalid, "%d bytes are wanted, %d are left", n, b.left)
 	}
 	if b.pc == nil {
-		return protocol.CopyToFile(f, off, n, b)
+		return protocol.CopyToFile(f, off, n, b, came)
 	}
-	n, err := b.pc.ReadToFile(f, off, n)
+	var stopped error
+	n, err := b.pc.ReadToFile(f, off, n, func(k int64) error {
+		if came != nil {
+			stopped = came(k)
+		}
+		return stopped
+	})
 	b.left -= n
-	if _, ok := errors.AsType[*sys.WriteError](err); err != nil && !ok {
+	if _, ok := errors.AsType[*sys.WriteError](err); err != nil && !ok && stopped == nil {
 		b.err = err
 	}
 	return n, err

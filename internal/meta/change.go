@@ -487,10 +487,18 @@ func (d *deletion) findsOther(owner object.ID, e *entry) bool {
 	return false
 }
 
-// hasEquivalent reports whether another instance has an object of the same
+// hasEquivalent reports whether another instance has another object of the same
 // signature. Called with mu held.
 func (d *deletion) hasEquivalent(e *entry) bool {
-	return e != nil && len(d.t.sigs[e.sig]) > 1
+	if e == nil || len(d.t.sigs[e.sig]) < 2 {
+		return false
+	}
+	for _, id := range d.t.sigs[e.sig] {
+		if id != e.id {
+			return true
+		}
+	}
+	return false
 }
 
 // AllIDs lists every object, for clear.

@@ -33,6 +33,15 @@ func (t *Tree) Create(contents []wirejson.Value) ([]CreatedObject, error) {
 		}
 		out = append(out, CreatedObject{e.id, e.sig, e.instance})
 	}
+	var blobs []object.ID
+	for _, o := range b.ops {
+		if o.kind == opPut {
+			blobs = append(blobs, o.entry.blobs...)
+		}
+	}
+	if err := t.opts.Blobs.Keep(blobs); err != nil {
+		return nil, err
+	}
 	if err := t.commit(b.ops); err != nil {
 		return nil, err
 	}

@@ -208,6 +208,18 @@ func (m *model) persist(id object.ID) {
 	if !o.global && free && !o.copied {
 		m.setSig(o.sig, m.own, o.id)
 	}
+	if !o.global {
+		return
+	}
+	var found []*thing
+	for _, l := range o.links {
+		if c := m.resolve(l); c != nil {
+			found = append(found, c)
+		}
+	}
+	for _, c := range found {
+		m.setSig(c.sig, uint64(c.inst), c.id)
+	}
 }
 
 func (m *model) persistMembers(o *thing) {
@@ -228,7 +240,14 @@ func (m *model) persistMembers(o *thing) {
 // del deletes what a request for ids takes with it and returns the blobs.
 func (m *model) del(ids []object.ID, force, deep bool) (blobs []object.ID) {
 	gone := map[object.ID]bool{}
-	equivalent := func(o *thing) bool { return o != nil && len(m.sigs[o.sig]) > 1 }
+	equivalent := func(o *thing) bool {
+		for _, id := range m.sigs[o.sig] {
+			if id != o.id {
+				return len(m.sigs[o.sig]) > 1
+			}
+		}
+		return false
+	}
 	var deleted []*thing
 	var take func(id object.ID, force, deep bool)
 	take = func(id object.ID, force, deep bool) {
@@ -237,7 +256,7 @@ func (m *model) del(ids []object.ID, force, deep bool) (blobs []object.ID) {
 		switch {
 		case gone[id] || o == nil && !id.IsBlob():
 			return
-		case len(owners) > 0 && !force && !equivalent(o):
+		case len(owners) > 0 && !force && (o == nil || !equivalent(o)):
 			return
 		}
 		gone[id] = true

@@ -270,24 +270,26 @@ func (j *job) classic(ctx context.Context, c *client.Client) error {
 // comes. came counts them.
 func (j *job) write(ctx context.Context, v store.View, off, n int64, body *client.Body, came *int64, seen *atomic.Bool) error {
 	for n > 0 {
-		got, err := body.ReadToFile(v.File.File, v.Off+off, min(n, j.step))
-		if got > 0 {
-			off += got
-			n -= got
-			*came += got
-			j.t.done.Add(got)
+		piece := n
+		if j.limit != nil {
+			piece = min(n, j.step)
+		}
+		got, err := body.ReadToFile(v.File.File, v.Off+off, piece, func(k int64) error {
+			*came += k
+			j.t.done.Add(k)
 			seen.Store(true)
+			err := j.pace(ctx, int(k))
+			seen.Store(true) // waiting for our own limit is no silence of the peer
+			return err
+		})
+		if _, ok := errors.AsType[*sys.WriteError](err); ok {
+			return status.Errorf(status.IOError, "write blob %s: %w", v.ID, err)
 		}
-		if err != nil && n > 0 {
-			if _, ok := errors.AsType[*sys.WriteError](err); ok {
-				return status.Errorf(status.IOError, "write blob %s: %w", v.ID, err)
-			}
+		if err != nil {
 			return err
 		}
-		if err := j.pace(ctx, int(got)); err != nil {
-			return err
-		}
-		seen.Store(true) // waiting for our own limit is no silence of the peer
+		off += got
+		n -= got
 	}
 	return nil
 }

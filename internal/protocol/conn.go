@@ -46,7 +46,6 @@ type Conn struct {
 	raw      syscall.RawConn
 	max      uint64
 	readSome bool // may read past a frame; false where descriptors can follow
-	copies   bool // bytes cannot be spliced into files here
 
 	buf  []byte // unread input is buf[r:w]
 	r, w int
@@ -192,39 +191,78 @@ func (c *Conn) Read(p []byte) (int, error) {
 }
 
 // copyBuffers hold payload on its way into files, where it cannot be spliced.
-var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyPiece); return &b }}
 
-// ReadToFile reads payload bytes into a file at off: at least one, at most n, like
-// Read, but over TCP they do not pass through this process. A [sys.WriteError] is
-// the file's.
-func (c *Conn) ReadToFile(f *os.File, off, n int64) (int64, error) {
-	if c.r == c.w && c.raw != nil && !c.local && !c.copies {
-		got, err := sys.ReceiveFile(c.raw, f, off, n)
-		if !errors.Is(err, sys.ErrUnsupported) {
-			if got < quickAckBelow {
-				c.quickAck()
-			}
-			return got, err
+const (
+	copyPiece = 256 << 10
+	// spliceFrom is how many bytes are worth a pipe.
+	spliceFrom = 64 << 10
+)
+
+// ReadToFile reads n payload bytes into a file at off; over TCP they do not pass
+// through this process, if there are many. came, unless nil, is told how many
+// have come whenever some have, and can stop it. It returns how many bytes are in
+// the file; a [sys.WriteError] is the file's, and costs the connection.
+func (c *Conn) ReadToFile(f *os.File, off, n int64, came func(int64) error) (done int64, err error) {
+	var splicer *sys.Splicer
+	splice := n >= spliceFrom && c.raw != nil && !c.local
+	if splice {
+		if splicer, err = sys.NewSplicer(); err == nil {
+			defer splicer.Close()
 		}
-		c.copies = true
+		splice = err == nil // or there is no descriptor left
 	}
-	return CopyToFile(f, off, n, c)
+	return readToFile(n, came, func(done int64) (int64, error) {
+		if !splice || c.w > c.r {
+			return copyToFile(f, off+done, n-done, c)
+		}
+		got, err := splicer.Receive(c.raw, f, off+done, n-done)
+		if errors.Is(err, sys.ErrUnsupported) {
+			splice = false
+			return copyToFile(f, off+done, n-done, c)
+		}
+		if got < quickAckBelow {
+			c.quickAck()
+		}
+		return got, err
+	})
 }
 
 // CopyToFile is [Conn.ReadToFile] for any reader.
-func CopyToFile(f *os.File, off, n int64, r io.Reader) (int64, error) {
+func CopyToFile(f *os.File, off, n int64, r io.Reader, came func(int64) error) (int64, error) {
+	return readToFile(n, came, func(done int64) (int64, error) { return copyToFile(f, off+done, n-done, r) })
+}
+
+// readToFile calls read until n bytes have come.
+func readToFile(n int64, came func(int64) error, read func(done int64) (int64, error)) (done int64, err error) {
+	for done < n {
+		got, err := read(done)
+		done += got
+		if got > 0 && came != nil {
+			if err := came(got); err != nil {
+				return done, err
+			}
+		}
+		if err != nil && done < n {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// copyToFile reads at least one byte, and at most n.
+func copyToFile(f *os.File, off, n int64, r io.Reader) (int64, error) {
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
 	piece := (*buf)[:min(n, int64(len(*buf)))]
 	got, err := io.ReadAtLeast(r, piece, min(len(piece), 64<<10))
-	if got == 0 {
-		return 0, err
-	}
-	if _, err := f.WriteAt(piece[:got], off); err != nil {
-		return 0, &sys.WriteError{Err: err}
-	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = nil // the next call says it
+	if got > 0 {
+		if _, err := f.WriteAt(piece[:got], off); err != nil {
+			return 0, &sys.WriteError{Err: err}
+		}
 	}
 	return int64(got), err
 }

@@ -170,10 +170,10 @@ func (ss *session) look(ctx context.Context, pin *store.Holder, from object.Inst
 	return local, waits, nil
 }
 
-// hold holds a cached blob, if it is still here.
+// hold holds a blob that was cached, if it is still here.
 func (ss *session) hold(pin *store.Holder, id object.ID) bool {
 	views, err := ss.blobs.Hold(pin, []object.ID{id}, false)
-	return err == nil && len(views) == 1 && ss.blobs.Cached(id)
+	return err == nil && len(views) == 1
 }
 
 // join counts a request among those that wait for a pull, once. Called with mu
@@ -254,7 +254,7 @@ func (f *farCache) tidy(blobs *store.Session) {
 		return // at powers of two only
 	}
 	for key, id := range f.here {
-		if !blobs.Cached(id) {
+		if !blobs.Exists(id) {
 			delete(f.here, key)
 		}
 	}

@@ -5,7 +5,8 @@ import "github.com/v6d-go/v6d/internal/object"
 // A cached blob is a copy of another instance's. It is sealed and read like any
 // other, but nobody depends on it: it has no record in the journal, clients do not
 // find it in lists, and when memory is short it goes before anything is refused,
-// unless somebody reads it just then.
+// unless somebody reads it just then. An object that has it as a member makes it an
+// ordinary one.
 
 // FinishCached seals blobs of CreateIncoming that were filled, as cached ones.
 func (ss *Session) FinishCached(views []View) {
@@ -44,6 +45,33 @@ func (s *Store) use(b *Blob) {
 	}
 }
 
+// uncache takes a blob out of the books of cached ones. Called with mu held.
+func (s *Store) uncache(b *Blob) {
+	s.use(b)
+	s.cached -= b.size
+	s.cachedBlobs--
+}
+
+// Keep makes ordinary blobs of those that are cached: an object is about to have
+// them as members. Others, and unknown ones, are left as they are.
+func (ss *Session) Keep(ids []object.ID) error {
+	s := ss.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ids {
+		b := ss.blobs[id]
+		if b == nil || !b.cached {
+			continue
+		}
+		if err := s.commit(sealing(b)); err != nil {
+			return err
+		}
+		s.uncache(b)
+		b.cached = false
+	}
+	return nil
+}
+
 // evictOne drops the cached blob that was not used for longest, of a region or of
 // any. It reports whether there was one. Called with mu held.
 func (s *Store) evictOne(r *region) bool {
@@ -57,14 +85,6 @@ func (s *Store) evictOne(r *region) bool {
 		return true
 	}
 	return false
-}
-
-// Cached reports whether a blob is a cached one that is still here.
-func (ss *Session) Cached(id object.ID) bool {
-	ss.store.mu.Lock()
-	defer ss.store.mu.Unlock()
-	b := ss.blobs[id]
-	return b != nil && b.cached
 }
 
 // GetAll locates sealed blobs and takes references for h, to all or none: it

@@ -37,10 +37,15 @@ func (s *Store) seal(b *Blob) error {
 	if b.sealed {
 		return nil
 	}
-	if b.region.kind != poolRegion || b.cached || b.session.Plasma && b.plasma == nil {
+	if b.region.kind != poolRegion || b.session.Plasma && b.plasma == nil {
 		s.applySeal(b) // disk and arena blobs are not recovered
 		return nil
 	}
+	return s.commit(sealing(b))
+}
+
+// sealing is the record of a blob that is sealed.
+func sealing(b *Blob) record {
 	rec := record{
 		kind: recSeal, session: b.session.ID, id: b.id, file: b.region.file.Number,
 		off: b.off, size: b.size, extent: b.extent, created: b.created, pid: b.pid, uid: b.uid, flag: b.chunk,
@@ -48,7 +53,7 @@ func (s *Store) seal(b *Blob) error {
 	if b.plasma != nil {
 		rec.text, rec.plasmaSize = b.plasma.id, b.plasma.size
 	}
-	return s.commit(rec)
+	return rec
 }
 
 func (s *Store) applySeal(b *Blob) {
@@ -128,9 +133,7 @@ func (s *Store) remove(b *Blob, h *Holder) {
 		b.creator = nil
 	}
 	if b.cached {
-		s.use(b)
-		s.cached -= b.size
-		s.cachedBlobs--
+		s.uncache(b)
 	}
 	b.gone = true
 	if h != nil {

@@ -37,5 +37,16 @@ func Shutdown(syscall.RawConn) error { return ErrUnsupported }
 // RecvFD is not supported here.
 func RecvFD(*net.UnixConn) (*os.File, error) { return nil, ErrUnsupported }
 
-// ReceiveFile is not supported here.
-func ReceiveFile(syscall.RawConn, *os.File, int64, int64) (int64, error) { return 0, ErrUnsupported }
+// Splicer is not supported here.
+type Splicer struct{}
+
+// NewSplicer is not supported here.
+func NewSplicer() (*Splicer, error) { return nil, ErrUnsupported }
+
+// Close does nothing here.
+func (*Splicer) Close() {}
+
+// Receive is not supported here.
+func (*Splicer) Receive(syscall.RawConn, *os.File, int64, int64) (int64, error) {
+	return 0, ErrUnsupported
+}

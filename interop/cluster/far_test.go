@@ -675,7 +675,6 @@ func TestFarMisuse(t *testing.T) {
 func TestFarMember(t *testing.T) {
 	heavy(t)
 	t.Parallel()
-	known(t, "an object can have a cached blob as a member, and loses it")
 	c := formWith(t, 2, overTCP, "--size", "16MiB")
 	owner, reader := c.nodes[0], c.nodes[1]
 	blobs := owner.scattered(1, 1, 2*mib)

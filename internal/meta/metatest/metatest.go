@@ -414,6 +414,7 @@ type none struct{}
 
 func (none) Exists(object.ID) bool          { return false }
 func (none) Sealed(object.ID) (int64, bool) { return 0, false }
+func (none) Keep([]object.ID) error         { return nil }
 func (none) SealedIDs() []object.ID         { return nil }
 
 // testCluster: two trees on the store see each other's objects.
