@@ -395,7 +395,7 @@ func (t *Tree) ShallowCopy(ctx context.Context, id object.ID, extra wirejson.Val
 func (t *Tree) copyOf(src *entry, changed map[string]wirejson.Value) (*entry, error) {
 	changed = maps.Clone(changed)
 	c := *src
-	c.id, c.foreign, c.copied, c.origin = t.opts.IDs.Object(), false, true, 0
+	c.id, c.foreign, c.copied, c.draft, c.origin = t.opts.IDs.Object(), false, true, false, 0
 	if v, ok := changed["typename"]; ok {
 		name, err := v.Text()
 		if err != nil || name == "" || name == BlobType {

@@ -361,6 +361,8 @@ func (c *Cluster) reconcile(s *storeState, at Position, l loss) {
 		switch stored := isWhole(s.objects[id]); {
 		case stored && e.transient:
 			ops = append(ops, op{kind: opPersist, id: id})
+		case e.draft && t.journal == nil: // from before a crash: who asked for it has no answer
+			gone = append(gone, id)
 		case stored || e.transient:
 		case l.missed.deleted(id):
 			gone = append(gone, id)

@@ -203,7 +203,7 @@ func (t *Tree) copyOrigin(id object.ID, blobs map[object.ID]object.ID) (made map
 	walked := t.walkOrigin(top, map[object.ID]bool{}, func(e *entry) {
 		c := *e
 		c.id, c.instance, c.timestamp = t.opts.IDs.Object(), t.opts.Instance, t.now().UnixMilli()
-		c.transient, c.foreign, c.uncertain = true, false, false
+		c.transient, c.draft, c.foreign, c.uncertain = true, true, false, false
 		c.blobs = nil
 		links := map[string]wirejson.Value{}
 		for _, link := range blobLinks(e.plain) {

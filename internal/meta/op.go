@@ -114,7 +114,7 @@ func (t *Tree) apply(ops []op) {
 			t.tell(Created, o.entry, "")
 		case opPersist:
 			if e := t.objects[o.id]; e != nil {
-				e.transient, e.uncertain = false, false
+				e.transient, e.uncertain, e.draft = false, false, false
 				t.tell(Persisted, e, "")
 			}
 		case opUnpersist:
@@ -222,7 +222,7 @@ func encodeEntry(w *journal.Writer, e *entry) {
 	w.Int(e.timestamp)
 	w.Bool(e.global)
 	w.Bool(e.hasGlobal)
-	w.Uint(flag(e.transient, 1) | flag(e.copied, 2))
+	w.Uint(flag(e.transient, 1) | flag(e.copied, 2) | flag(e.draft, 4))
 	w.Text(e.name)
 	w.Bytes(e.labels)
 	w.Bytes(e.plain)
@@ -251,7 +251,7 @@ func (t *Tree) decodeEntry(r *journal.Reader) *entry {
 		typ: t.typeFor(r.Text()), timestamp: r.Int(), global: r.Bool(), hasGlobal: r.Bool(),
 	}
 	flags := r.Uint()
-	e.transient, e.copied = flags&1 != 0, flags&2 != 0
+	e.transient, e.copied, e.draft = flags&1 != 0, flags&2 != 0, flags&4 != 0
 	e.name, e.labels, e.plain = r.Text(), slices.Clone(wirejson.Value(r.Bytes())), slices.Clone(r.Bytes())
 	e.members = make([]member, r.Count())
 	for i := range e.members {

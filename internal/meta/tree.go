@@ -108,6 +108,7 @@ type entry struct {
 	// Changed by ops.
 	transient bool
 	copied    bool           // a shallow copy: its signature means its source
+	draft     bool           // a migrated copy that was not persisted yet: a crash takes it back
 	foreign   bool           // it came from another instance
 	uncertain bool           // it may be visible to the cluster, though transient here
 	origin    object.ID      // what it is a migrated copy of, as long as that is remembered

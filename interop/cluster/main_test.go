@@ -13,7 +13,6 @@
 // Environment:
 //
 //	V6D_BIN            binary to test; otherwise one is built from the checkout
-//	V6D_CLUSTER_KNOWN  run the tests that are known to fail, too
 //	V6D_SLOW           run the tests that take more than a minute
 //	V6D_CHAOS_SECONDS  how long chaos lasts; without it there is none
 //	V6D_CHAOS_SEED     seed of what is drawn; without one it is drawn, and always printed

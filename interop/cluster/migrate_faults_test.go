@@ -177,7 +177,6 @@ func TestReceiverStops(t *testing.T) {
 func TestReceiverCrashesLate(t *testing.T) {
 	heavy(t)
 	t.Parallel()
-	known(t, "what was sealed and filed before the crash is recovered, and belongs to nobody")
 	c := formWith(t, 2, overTCP)
 	from, to := c.nodes[0], c.nodes[1]
 	p := from.pack(1, 2*mib, 1000)

@@ -312,14 +312,6 @@ func (n *node) drop(ids ...client.ID) {
 	must(n.t, n.do(func(ctx context.Context, c *client.Client) error { return c.Delete(ctx, ids, client.DeleteOptions{}) }))
 }
 
-// known skips what is known to fail, unless that is wanted.
-func known(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("V6D_CLUSTER_KNOWN") == "" {
-		t.Skipf("known: %s; V6D_CLUSTER_KNOWN=1 runs it", why)
-	}
-}
-
 // TestMigrateForms moves objects of all shapes, by each way: what comes is what was
 // put, deleting it gives everything back, and 0.24 clients may ask, too.
 func TestMigrateForms(t *testing.T) {
