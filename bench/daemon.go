@@ -164,7 +164,11 @@ func sides(procs []*proc, run func(p *proc) func() ([]float64, error)) []side {
 
 // memory returns fields of /proc/PID/status, in bytes.
 func (p *proc) memory(fields ...string) (int64, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	return memoryOf(p.cmd.Process.Pid, fields...)
+}
+
+func memoryOf(pid int, fields ...string) (int64, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}

@@ -50,6 +50,7 @@ var groups = []group{
 	{"pages", "Memory: first touch, first write", true, (*bench).pages},
 	{"streams", "Streams", true, (*bench).streams},
 	{"types", "Typed data: arrays, data frames, tables, files", false, (*bench).types},
+	{"browser", "The browser", true, (*bench).browser},
 	{"footprint", "What a daemon takes", true, (*bench).footprint},
 	{"peers", "Peers", false, (*bench).peers},
 }

@@ -4,34 +4,25 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/charmbracelet/x/vt"
 	"github.com/creack/pty"
+	"github.com/v6d-go/v6d/internal/testserver/terminal"
 	"golang.org/x/sys/unix"
 )
 
-// terminal is a v6d on a terminal of its own.
-type terminal struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	ours   *os.File // the terminal's side
-	theirs *os.File // kept open to look at its modes
-	modes  unix.Termios
-	ended  chan error
-	mu     sync.Mutex
-	screen *vt.Emulator // guarded by mu
-	raw    []byte       // guarded by mu
+// screen is a v6d on a terminal of its own.
+type screen struct {
+	*terminal.Terminal
+	t *testing.T
 }
 
 // node is where a daemon is to be.
@@ -103,107 +94,61 @@ func (n *node) put(name string) string {
 }
 
 // browse starts v6d on a terminal of 100x30.
-func (n *node) browse(args ...string) *terminal {
+func (n *node) browse(args ...string) *screen {
 	n.t.Helper()
-	ours, theirs, err := pty.Open()
+	tt, err := terminal.Start(n.command(args...), 100, 30)
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	tt := &terminal{t: n.t, cmd: n.command(args...), ours: ours, theirs: theirs, ended: make(chan error, 1), screen: vt.NewEmulator(100, 30)}
-	n.t.Cleanup(func() {
-		_ = tt.cmd.Process.Kill() // it may have ended by itself
-		ours.Close()
-		theirs.Close()
-		tt.screen.InputPipe().(io.Closer).Close()
-	})
-	if err := pty.Setsize(ours, &pty.Winsize{Rows: 30, Cols: 100}); err != nil {
-		n.t.Fatal(err)
-	}
-	tt.modes = tt.readModes()
-	tt.cmd.Stdin, tt.cmd.Stdout, tt.cmd.Stderr = theirs, theirs, theirs
-	tt.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := tt.cmd.Start(); err != nil {
-		n.t.Fatal(err)
-	}
-	go func() { tt.ended <- tt.cmd.Wait() }()
-	go func() { _, _ = io.Copy(ours, tt.screen) }() // what the terminal answers
-	go func() {
-		b := make([]byte, 64<<10)
-		for {
-			k, err := ours.Read(b)
-			tt.mu.Lock()
-			tt.raw = append(tt.raw, b[:k]...)
-			_, _ = tt.screen.Write(b[:k])
-			tt.mu.Unlock()
-			if err != nil {
-				return
-			}
-		}
-	}()
-	return tt
+	n.t.Cleanup(tt.Close)
+	return &screen{tt, n.t}
 }
 
-func (tt *terminal) readModes() unix.Termios {
-	m, err := unix.IoctlGetTermios(int(tt.theirs.Fd()), unix.TCGETS)
+func (tt *screen) readModes() unix.Termios {
+	tt.t.Helper()
+	m, err := tt.ReadModes()
 	if err != nil {
 		tt.t.Fatal(err)
 	}
-	return *m
-}
-
-// sent is all that was written to the terminal.
-func (tt *terminal) sent() []byte {
-	tt.mu.Lock()
-	defer tt.mu.Unlock()
-	return slices.Clone(tt.raw)
-}
-
-func (tt *terminal) text() string {
-	tt.mu.Lock()
-	defer tt.mu.Unlock()
-	return tt.screen.String()
+	return m
 }
 
 // sees waits until texts are on the screen; ! before one means that it is not.
-func (tt *terminal) sees(within time.Duration, texts ...string) {
+func (tt *screen) sees(within time.Duration, texts ...string) {
 	tt.t.Helper()
-	start := time.Now()
-	missing := func() bool {
-		screen := tt.text()
-		return slices.ContainsFunc(texts, func(text string) bool {
+	ctx, cancel := context.WithTimeout(tt.t.Context(), within)
+	defer cancel()
+	if _, err := tt.Wait(ctx, func(screen string) bool {
+		return !slices.ContainsFunc(texts, func(text string) bool {
 			rest, not := strings.CutPrefix(text, "!")
 			return strings.Contains(screen, rest) == not
 		})
-	}
-	for missing() {
-		if time.Since(start) > within {
-			tt.t.Fatalf("%q is wanted within %v\n%s", texts, within, tt.text())
-		}
-		time.Sleep(2 * time.Millisecond)
+	}); err != nil {
+		tt.t.Fatalf("%q is wanted within %v\n%s", texts, within, tt.Screen())
 	}
 }
 
-func (tt *terminal) types(keys string) {
+func (tt *screen) types(keys string) {
 	tt.t.Helper()
-	if _, err := io.WriteString(tt.ours, keys); err != nil {
+	if err := tt.Type(keys); err != nil {
 		tt.t.Fatal(err)
 	}
 }
 
 // ends waits for the end, and for the terminal to be as it was before.
-func (tt *terminal) ends(code int) {
+func (tt *screen) ends(code int) {
 	tt.t.Helper()
 	select {
-	case <-tt.ended:
+	case <-tt.Ended():
 	case <-time.After(10 * time.Second):
-		tt.t.Fatalf("it does not end\n%s", tt.text())
+		tt.t.Fatalf("it does not end\n%s", tt.Screen())
 	}
-	if got := tt.cmd.ProcessState.ExitCode(); got != code {
+	if got := tt.Cmd.ProcessState.ExitCode(); got != code {
 		tt.t.Errorf("exit code %d, want %d", got, code)
 	}
 	var last string
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		raw := string(tt.sent())
+		raw := string(tt.Sent())
 		last = ""
 		for _, mode := range []string{"?1049", "?25", "?2004", "?1002", "?1003", "?1006", "?1004"} { // alternate screen, cursor, paste, mouse, focus
 			on, off := "\x1b["+mode+"h", "\x1b["+mode+"l"
@@ -221,25 +166,25 @@ func (tt *terminal) ends(code int) {
 	if last != "" {
 		tt.t.Errorf("these modes were left on:%s", last)
 	}
-	if got := tt.readModes(); got != tt.modes {
-		tt.t.Errorf("modes of the terminal: %+v, before %+v", got, tt.modes)
+	if got := tt.readModes(); got != tt.Modes {
+		tt.t.Errorf("modes of the terminal: %+v, before %+v", got, tt.Modes)
 	}
-	if strings.Contains(tt.text(), "? help") {
-		tt.t.Errorf("left on the terminal:\n%s", tt.text())
+	if strings.Contains(tt.Screen(), "? help") {
+		tt.t.Errorf("left on the terminal:\n%s", tt.Screen())
 	}
 }
 
 // taken fails unless the program had the screen, so that there is something to give
 // back.
-func (tt *terminal) taken() {
+func (tt *screen) taken() {
 	tt.t.Helper()
-	sent := tt.sent()
+	sent := tt.Sent()
 	for _, mode := range []string{"\x1b[?1049h", "\x1b[?25l", "\x1b[?1002h"} {
 		if !bytes.Contains(sent, []byte(mode)) {
 			tt.t.Errorf("%q was never sent", mode)
 		}
 	}
-	if tt.readModes() == tt.modes {
+	if tt.readModes() == tt.Modes {
 		tt.t.Error("the terminal is not in raw mode")
 	}
 }
@@ -280,7 +225,7 @@ func TestTUI(t *testing.T) {
 	}
 
 	// The window changes.
-	if err := pty.Setsize(tt.ours, &pty.Winsize{Rows: 5, Cols: 30}); err != nil {
+	if err := tt.Resize(30, 5); err != nil {
 		t.Fatal(err)
 	}
 	tt.sees(5*time.Second, "too small: 30x5")
@@ -364,7 +309,7 @@ func TestTUIViews(t *testing.T) {
 	tt.sees(soon, "!$ v6d label")
 	tt.types("q")
 	tt.ends(0)
-	if bytes.Contains(tt.sent(), []byte("\x1b[31mred")) {
+	if bytes.Contains(tt.Sent(), []byte("\x1b[31mred")) {
 		t.Error("a name reached the terminal as it is")
 	}
 }
@@ -379,7 +324,7 @@ func TestTUINoColor(t *testing.T) {
 	tt.sees(10*time.Second, "objects 1", "> o")
 	tt.types("q")
 	tt.ends(0)
-	sent := tt.sent()
+	sent := tt.Sent()
 	for i, b := range sent {
 		if b >= 0x80 {
 			t.Fatalf("%q", sent[i:])
@@ -409,7 +354,7 @@ func TestTUISignals(t *testing.T) {
 			tt := n.browse("tui")
 			tt.sees(10*time.Second, "objects 0", "live")
 			tt.taken()
-			if err := tt.cmd.Process.Signal(sig); err != nil {
+			if err := tt.Cmd.Process.Signal(sig); err != nil {
 				t.Fatal(err)
 			}
 			tt.ends(code)
@@ -470,7 +415,7 @@ func TestTUIRefuses(t *testing.T) {
 	for _, args := range [][]string{{"tui", "--theme", "pink"}, {"tui", "--view", "everything"}, {"tui", "more"}, {"tui", "--context", "nowhere"}} {
 		tt := n.browse(args...)
 		tt.ends(map[bool]int{true: 3, false: 2}[args[1] == "--context"])
-		if bytes.Contains(tt.sent(), []byte("\x1b[?1049h")) {
+		if bytes.Contains(tt.Sent(), []byte("\x1b[?1049h")) {
 			t.Errorf("%q: the screen was taken", args)
 		}
 		tt.sees(time.Second, map[string]string{"--theme": "dark, light, plain", "--view": "cluster, objects, names", "more": "v6d tui", "--context": "nowhere"}[args[1]])

@@ -73,7 +73,6 @@ func live(w *world, rng *rand.Rand) (ops int, err error) {
 		return 0, fmt.Errorf("dial: %w", err)
 	}
 	m := &member{peer: p, rng: rng, w: w, far: far}
-	p.limit(patience)
 	var end *time.Timer
 	sudden := rng.IntN(3) > 0
 	if sudden { // at a random moment, whatever it does then
@@ -83,6 +82,7 @@ func live(w *world, rng *rand.Rand) (ops int, err error) {
 		})
 	}
 	for range 1 + rng.IntN(60) {
+		p.limit(patience) // the whole life may take longer where many live at once
 		err = m.act()
 		m.ops++
 		if err != nil && expected(err) {
