@@ -198,9 +198,9 @@ type BlobRow struct {
 	PID     int       `json:"pid"`     // of the creator; 0 for remote ones
 	UID     int       `json:"uid"`
 	Created time.Time `json:"created"`
-	Where   string    `json:"where"` // pool, generation, disk, arena or cache
-	Chunk   bool      `json:"chunk"` // belongs to a stream
-	Owners  []ID      `json:"owners"`
+	Where   string    `json:"where"`  // pool, generation, disk, arena or cache
+	Chunk   bool      `json:"chunk"`  // belongs to a stream
+	Owners  []ID      `json:"owners"` // objects that have it as a member, or the stream it lies in
 }
 
 // BlobRows yields all blobs, sealed or not, deleted but held ones included. It

@@ -16,7 +16,7 @@ import (
 
 	"github.com/creack/pty"
 	"github.com/v6d-go/v6d/internal/testserver/terminal"
-	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 )
 
 // screen is a v6d on a terminal of its own.
@@ -104,7 +104,7 @@ func (n *node) browse(args ...string) *screen {
 	return &screen{tt, n.t}
 }
 
-func (tt *screen) readModes() unix.Termios {
+func (tt *screen) readModes() term.State {
 	tt.t.Helper()
 	m, err := tt.ReadModes()
 	if err != nil {
@@ -187,6 +187,21 @@ func (tt *screen) taken() {
 	if tt.readModes() == tt.Modes {
 		tt.t.Error("the terminal is not in raw mode")
 	}
+}
+
+// TestTop draws when objects change, whatever its interval is.
+func TestTop(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.serve()
+	tt := n.browse("top", "--interval", "1h")
+	tt.sees(10*time.Second, "in 0 blobs, 0 objects")
+	id := n.put("first")
+	tt.sees(2*time.Second, "in 1 blobs, 1 objects")
+	n.run("rm", id)
+	tt.sees(2*time.Second, "in 0 blobs, 0 objects")
+	tt.types("\x03")
+	tt.ends(130)
 }
 
 func TestTUI(t *testing.T) {

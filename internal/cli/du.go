@@ -133,7 +133,7 @@ func duKey(ctx context.Context, c *client.Client, by string) (func(*client.BlobR
 		switch {
 		case !r.Sealed:
 			return "(unsealed)"
-		case r.Chunk:
+		case r.Chunk && by == "type":
 			return "(stream)"
 		case len(r.Owners) == 0:
 			return "(no object)"
@@ -144,6 +144,9 @@ func duKey(ctx context.Context, c *client.Client, by string) (func(*client.BlobR
 		}
 		if n := roots[r.ID]; n != "" {
 			return n
+		}
+		if names := objects[owner].names; len(names) > 0 { // a stream's
+			return names[0]
 		}
 		return "(no name)"
 	}, nil

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -29,8 +30,8 @@ func newTop(d *deps) *cobra.Command {
 		Short:   "Watch the pool, the busiest clients and the largest groups",
 		GroupID: "daemon",
 		Long: `Show how full the pool is, requests per second, who is connected and what takes
-most memory, again and again on a terminal, until interrupted. In a pipe, and with
---once, it shows it once.`,
+most memory, again and again on a terminal, until interrupted: when objects change, and
+after each interval. In a pipe, and with --once, it shows it once.`,
 		Example: `  v6d top
   v6d top --once`,
 		Args: cobra.NoArgs,
@@ -45,7 +46,7 @@ most memory, again and again on a terminal, until interrupted. In a pipe, and wi
 		},
 	}
 	c.Flags().BoolVar(&o.Once, "once", false, "show it once")
-	c.Flags().DurationVar(&o.Every, "interval", 2*time.Second, "time between two pictures")
+	c.Flags().DurationVar(&o.Every, "interval", 2*time.Second, "time between two pictures while no object changes")
 	c.Flags().IntVar(&o.Lines, "lines", 10, "show at most so many clients and groups")
 	return c
 }
@@ -61,6 +62,14 @@ func runTop(ctx context.Context, c *client.Client, d *deps, p *output.Printer, o
 	live := output.IsTerminal(d.streams.Out) && !o.Once
 	if o.Every < 100*time.Millisecond {
 		o.Every = 100 * time.Millisecond
+	}
+	var changes <-chan struct{}
+	if live {
+		follower, err := d.dialAgain(ctx, c)
+		if err != nil {
+			return err
+		}
+		changes = follow(ctx, follower)
 	}
 	var before uint64
 	var at time.Time
@@ -87,12 +96,49 @@ func runTop(ctx context.Context, c *client.Client, d *deps, p *output.Printer, o
 		if !live {
 			return nil
 		}
-		select {
-		case <-time.After(o.Every):
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if err := pause(ctx, o.Every, changes); err != nil {
+			return err
 		}
 	}
+}
+
+// soonest is the least time between two pictures.
+const soonest = 250 * time.Millisecond
+
+// pause waits for a change, or for a time.
+func pause(ctx context.Context, d time.Duration, changes <-chan struct{}) error {
+	end := time.After(d)
+	select {
+	case <-time.After(min(soonest, d)):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case <-end:
+	case <-changes:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// follow tells when objects change, as long as the daemon does. It takes the client
+// over.
+func follow(ctx context.Context, c *client.Client) <-chan struct{} {
+	changes := make(chan struct{}, 1)
+	go func() {
+		defer func() { _ = c.Close() }()
+		for _, err := range c.Watch(ctx, "") {
+			if err != nil && !errors.Is(err, client.ErrEventsLost) {
+				return // the other connection says what is wrong
+			}
+			select {
+			case changes <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return changes
 }
 
 func (t *topPicture) write(w io.Writer, lines int) error {

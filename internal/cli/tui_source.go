@@ -392,6 +392,20 @@ func (s *liveSource) Watch(ctx context.Context, cursor uint64) (events []client.
 	return events, next, lost, err
 }
 
+// Past implements tui.Source.
+func (s *liveSource) Past(ctx context.Context) (all []client.Event, err error) {
+	err = s.with(ctx, func(ctx context.Context, c *client.Client) error {
+		for cursor := uint64(1); ; { // older than all
+			events, next, _, err := c.Events(ctx, cursor, 0)
+			if err != nil || len(events) == 0 {
+				return err
+			}
+			all, cursor = append(all, events...), next
+		}
+	})
+	return all, err
+}
+
 // Run implements tui.Source: the command line is run in this process.
 func (s *liveSource) Run(ctx context.Context, args ...string) (string, error) {
 	var out, errs bytes.Buffer

@@ -164,6 +164,7 @@ func pageBlobs(c *conn, after object.ID, limit int, r *protocol.PageReply) error
 		Owners []object.ID `json:"owners"`
 	}
 	rows := []row{}
+	streams := c.ss.streams.Chunks()
 	for _, e := range c.ss.blobs.Entries() {
 		if e.ID <= after {
 			continue
@@ -172,7 +173,11 @@ func pageBlobs(c *conn, after object.ID, limit int, r *protocol.PageReply) error
 			r.Cursor = rows[limit-1].ID.String()
 			break
 		}
-		rows = append(rows, row{e, c.ss.tree.Owners(e.ID)})
+		owners := append([]object.ID{}, c.ss.tree.Owners(e.ID)...)
+		if st, ok := streams[e.ID]; ok {
+			e.Chunk, owners = true, append(owners, st)
+		}
+		rows = append(rows, row{e, owners})
 	}
 	var err error
 	r.Items, err = json.Marshal(rows)

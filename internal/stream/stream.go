@@ -1002,6 +1002,26 @@ func (t *Table) List() []Info {
 	return out
 }
 
+// Chunks tells which stream a chunk lies in, of all that wait for readers, are kept,
+// or are being written.
+func (t *Table) Chunks() map[object.ID]object.ID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := map[object.ID]object.ID{}
+	for _, st := range t.streams {
+		for _, c := range st.chunks {
+			out[c.id] = st.id
+		}
+		for id := range st.lent {
+			out[id] = st.id
+		}
+		if st.writing != 0 {
+			out[st.writing] = st.id
+		}
+	}
+	return out
+}
+
 // info describes the stream. Called with the table's lock held.
 func (st *stream) info() Info {
 	in := Info{

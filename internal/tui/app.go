@@ -59,7 +59,8 @@ type Model struct {
 	watching watchState
 	watchGen int
 	events   []eventRow
-	told     int // events, ever
+	told     int  // events, ever
+	recalled bool // events has what the daemon remembered at first, too
 	pending  map[client.ID]bool
 	lost     bool // everything may have changed
 	flushing bool
@@ -320,6 +321,26 @@ func (m *Model) gotEvents(msg eventsMsg) tea.Cmd {
 		cmds = append(cmds, later(150*time.Millisecond, flushMsg{}))
 	}
 	return tea.Batch(cmds...)
+}
+
+// recall puts events of before to those that were collected.
+func (m *Model) recall(past []client.Event) {
+	if m.recalled {
+		return
+	}
+	m.recalled = true
+	if len(m.events) > 0 { // from there on they were collected
+		first := &m.events[0]
+		if i := slices.IndexFunc(past, func(e client.Event) bool { return e.Seq == first.Seq && e.TimeMS == first.TimeMS }); i >= 0 {
+			past = past[:i]
+		}
+	}
+	past = past[max(len(past)-mostEvents, 0):]
+	all := make([]eventRow, 0, len(past)+len(m.events))
+	for i, e := range past {
+		all = append(all, eventRow{e, i - len(past)})
+	}
+	m.events = append(all, m.events...)
 }
 
 // mostLooked is how many objects are asked for one by one; of more everything is

@@ -59,6 +59,7 @@ type fake struct {
 	ran       [][]string     // by Run
 	told      chan told      // to Watch
 	seq       uint64
+	past      []client.Event
 }
 
 // told is an answer of Watch.
@@ -268,6 +269,15 @@ func (f *fake) Watch(ctx context.Context, cursor uint64) (events []client.Event,
 	}
 }
 
+func (f *fake) Past(ctx context.Context) ([]client.Event, error) {
+	if err := f.begin(ctx, "Past"); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.past), nil
+}
+
 func (f *fake) Run(ctx context.Context, args ...string) (string, error) {
 	f.mu.Lock()
 	f.ran = append(f.ran, args)
@@ -292,7 +302,7 @@ func (f *fake) Run(ctx context.Context, args ...string) (string, error) {
 func (f *fake) Close() error { return nil }
 
 // methods are all questions.
-var methods = []string{"Overview", "Instances", "Objects", "Rows", "Names", "Streams", "Clients", "Shares", "Object", "Value", "Watch", "Run"}
+var methods = []string{"Overview", "Instances", "Objects", "Rows", "Names", "Streams", "Clients", "Shares", "Object", "Value", "Watch", "Past", "Run"}
 
 var errRefused = status.Errorf(status.ConnectionFailed, "no daemon answers at /run/v6d/s: connection refused").
 	WithHint("start one with `v6d serve`, or name another socket with --socket")

@@ -20,14 +20,14 @@ import (
 )
 
 // in runs a test of a browser in a bubble.
-func in(t *testing.T, f *func(*fake), o Options, test func(h *harness)) {
+func in(t *testing.T, f func(*fake), o Options, test func(h *harness)) {
 	t.Helper()
 	bubble(t, func(t *testing.T) {
 		src := newFake()
 		if f == nil {
 			src.fill(30)
 		} else {
-			(*f)(src)
+			f(src)
 		}
 		if o.View == "" {
 			o.View = "objects"
@@ -542,7 +542,7 @@ func TestDeletedWhileSelected(t *testing.T) {
 			f.fill(30)
 			f.objects[oid(0)] = object(oid(0), "vineyard::DataFrame", 2, 5)
 		}
-		in(t, &fill, Options{}, func(h *harness) {
+		in(t, fill, Options{}, func(h *harness) {
 			h.keys("enter")
 			for h.subject() != oid(3) {
 				h.keys("j")
@@ -842,9 +842,8 @@ func TestReadOnly(t *testing.T) {
 }
 
 func TestFarPreview(t *testing.T) {
-	far := func(n int64) *func(*fake) {
-		fill := func(f *fake) { f.fill(30); f.far[oid(0)] = n }
-		return &fill
+	far := func(n int64) func(*fake) {
+		return func(f *fake) { f.fill(30); f.far[oid(0)] = n }
 	}
 	in(t, far(farLimit), Options{}, func(h *harness) {
 		h.keys("v")
@@ -989,7 +988,7 @@ func TestConnection(t *testing.T) {
 	})
 	t.Run("a daemon without events", func(t *testing.T) {
 		fill := func(f *fake) { f.fill(3); f.fail(client.NotImplemented, "Watch") }
-		in(t, &fill, Options{}, func(h *harness) {
+		in(t, fill, Options{}, func(h *harness) {
 			h.shows("every 3s")
 			h.src.rows = h.src.rows[:1]
 			h.wait(4 * time.Second)
@@ -1025,6 +1024,49 @@ func TestConnection(t *testing.T) {
 }
 
 // TestEvents follows the newest until the user looks elsewhere.
+// TestPast shows what the daemon remembers, before what it tells, and nothing twice.
+func TestPast(t *testing.T) {
+	fill := func(f *fake) {
+		for i := range 6 {
+			f.past = append(f.past, client.Event{Seq: uint64(i + 1), TimeMS: epoch.UnixMilli() + int64(i+1)*1500, Kind: "created", ID: oid(i), Type: "vineyard::Tensor<int32>"})
+		}
+		f.seq = 4 // 5 and 6 are told, too
+	}
+	ids := func(h *harness) (list []client.ID) {
+		p := h.m.page().(*eventsPage)
+		for _, e := range p.l.items {
+			list = append(list, e.ID)
+		}
+		return list
+	}
+	want := []client.ID{oid(0), oid(1), oid(2), oid(3), oid(4), oid(5), oid(6)}
+	in(t, fill, Options{View: "objects"}, func(h *harness) {
+		h.src.change("created", []client.ID{oid(4), oid(5)}, func() {})
+		h.wait(time.Second)
+		h.keys("8")
+		h.shows("events 6")
+		h.src.change("created", []client.ID{oid(6)}, func() {})
+		h.wait(time.Second)
+		if got := ids(h); !slices.Equal(got, want) {
+			t.Errorf("events of %v, want %v", got, want)
+		}
+		h.keys("2", "8", "r")
+		if n := h.src.asked("Past"); n != 1 || len(ids(h)) != 7 {
+			t.Errorf("asked %d times, %d events", n, len(ids(h)))
+		}
+	})
+	in(t, fill, Options{View: "events"}, func(h *harness) {
+		h.shows("events 6")
+		h.src.fail(errBroken, "Past")
+	})
+	in(t, func(f *fake) { fill(f); f.fail(errBroken, "Past") }, Options{View: "events"}, func(h *harness) {
+		h.shows("r tries again")
+		h.src.fail(nil, "Past")
+		h.keys("r")
+		h.shows("events 6")
+	})
+}
+
 func TestEvents(t *testing.T) {
 	in(t, nil, Options{View: "events"}, func(h *harness) {
 		tell := func(ids ...client.ID) {
@@ -1200,7 +1242,7 @@ func TestActions(t *testing.T) {
 	fill := func(f *fake) {
 		f.rows = []client.Row{{ID: oid(1), Names: []string{"--all"}}}
 	}
-	in(t, &fill, Options{}, func(h *harness) {
+	in(t, fill, Options{}, func(h *harness) {
 		h.keys("a", "u", "y")
 		if got := h.src.commands(); got != "name rm -- --all\n" {
 			t.Error(got)
@@ -1223,7 +1265,7 @@ func TestFailureWhileAsking(t *testing.T) {
 // TestLargeList shows the first objects before all have come.
 func TestLargeList(t *testing.T) {
 	fill := func(f *fake) { f.fill(1234) }
-	in(t, &fill, Options{}, func(h *harness) {
+	in(t, fill, Options{}, func(h *harness) {
 		h.shows("objects 1234")
 		if n := h.src.asked("Objects"); n != 2 {
 			t.Errorf("asked %d times", n)

@@ -446,7 +446,7 @@ type eventRow struct {
 // mostEvents are kept.
 const mostEvents = 5000
 
-// eventsPage shows what has happened since the browser was started.
+// eventsPage shows what happens, and what the daemon remembers of before.
 type eventsPage struct {
 	*listPage[eventRow]
 	follow bool
@@ -486,8 +486,21 @@ func newEvents(m *Model) page {
 	return ep
 }
 
-// load has nothing to ask for: the model collects events from the start.
+// load asks for what was before, once: the model collects events from the start.
 func (p *eventsPage) load(m *Model) tea.Cmd {
+	p.collect(m)
+	if m.recalled || m.watching != watchLive {
+		return nil
+	}
+	return m.ask(&p.loading, func(ctx context.Context, src Source) (any, error) { return src.Past(ctx) })
+}
+
+func (p *eventsPage) receive(m *Model, a answer) tea.Cmd {
+	if !p.settle(a) {
+		return nil
+	}
+	past, _ := a.data.([]client.Event)
+	m.recall(past)
 	p.collect(m)
 	return nil
 }

@@ -16,13 +16,13 @@ import (
 
 	"github.com/charmbracelet/x/vt"
 	"github.com/creack/pty"
-	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 )
 
 // Terminal is a program on a terminal of its own.
 type Terminal struct {
 	Cmd   *exec.Cmd
-	Modes unix.Termios // as they were before the program
+	Modes term.State // as they were before the program
 
 	ours   *os.File // the terminal's side
 	theirs *os.File // kept open to look at its modes
@@ -101,10 +101,10 @@ func (t *Terminal) Resize(columns, rows int) error {
 }
 
 // ReadModes returns the modes of the terminal.
-func (t *Terminal) ReadModes() (unix.Termios, error) {
-	m, err := unix.IoctlGetTermios(int(t.theirs.Fd()), unix.TCGETS)
+func (t *Terminal) ReadModes() (term.State, error) {
+	m, err := term.GetState(int(t.theirs.Fd()))
 	if err != nil {
-		return unix.Termios{}, err
+		return term.State{}, err
 	}
 	return *m, nil
 }
