@@ -189,6 +189,59 @@ func (tt *screen) taken() {
 	}
 }
 
+// TestTUISettings reads the file of settings; what is wrong in it is said, on the screen
+// and after it.
+func TestTUISettings(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.serve()
+	n.put("first")
+	usual := n.run("tui", "--print-default")
+	settings := func(text string) {
+		t.Helper()
+		dir := filepath.Join(n.dir, "v6d")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "tui.yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, text := range []string{"", usual} {
+		settings(text)
+		tt := n.browse("tui")
+		tt.sees(10*time.Second, "ID ", "WHERE", "first", "live", "!tui.yaml")
+		tt.types("q")
+		tt.ends(0)
+		if out := string(tt.Sent()); strings.Contains(out, "tui.yaml") {
+			t.Errorf("of the usual settings it says %q", out)
+		}
+	}
+	settings("view: names\ncolumns:\n  names: [ID, NAME]\nkeys:\n  quit: [Q]\n  fly: [f]\ntheme: pink\nspeed: 9\n")
+	tt := n.browse("tui")
+	tt.sees(10*time.Second, "names 1", "!TYPE", "field speed not found")
+	tt.types("q")
+	tt.types("Q")
+	tt.ends(0)
+	for _, want := range []string{"line 8: field speed not found", "there is no fly", "theme: pink is none of"} {
+		if !strings.Contains(tt.Screen(), want) {
+			t.Errorf("%q is not said at the end:\n%s", want, tt.Screen())
+		}
+	}
+	settings("view: [")
+	tt = n.browse("tui", "--view", "memory")
+	tt.sees(10*time.Second, "memory by type", "tui.yaml: line 1")
+	tt.types("q")
+	tt.ends(0)
+
+	tt = n.browse("tui", "--plain-ui")
+	tt.sees(10*time.Second, "first")
+	n.put("second")
+	tt.sees(2*time.Second, "named", "second")
+	tt.types("\x03")
+	tt.ends(130)
+}
+
 // TestTop draws when objects change, whatever its interval is.
 func TestTop(t *testing.T) {
 	t.Parallel()

@@ -50,26 +50,28 @@ func newWatch(d *deps) *cobra.Command {
 		Example: `  v6d watch
   v6d watch --type 'vineyard::Tensor*'`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			p, err := d.printer()
-			if err != nil {
-				return err
-			}
-			err = d.withClient(c.Context(), func(ctx context.Context, c *client.Client) error {
-				l, _, err := listObjects(ctx, c, lsOptions{Type: o.Type})
-				if err != nil {
-					return err
-				}
-				return p.List(l)
-			})
-			if err != nil {
-				return err
-			}
-			return runEvents(c.Context(), d, o)
-		},
+		RunE: func(c *cobra.Command, _ []string) error { return runWatch(c.Context(), d, o) },
 	}
 	addEventFlags(c, &o)
 	return c
+}
+
+func runWatch(ctx context.Context, d *deps, o eventsOptions) error {
+	p, err := d.printer()
+	if err != nil {
+		return err
+	}
+	err = d.withClient(ctx, func(ctx context.Context, c *client.Client) error {
+		l, _, err := listObjects(ctx, c, lsOptions{Type: o.Type})
+		if err != nil {
+			return err
+		}
+		return p.List(l)
+	})
+	if err != nil {
+		return err
+	}
+	return runEvents(ctx, d, o)
 }
 
 func runEvents(ctx context.Context, d *deps, o eventsOptions) error {

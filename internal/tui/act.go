@@ -29,6 +29,8 @@ func (m *Model) act(do string) (cmd tea.Cmd, handled bool) {
 		return m.push(m.helpPage()), true
 	case "log":
 		return m.push(newLines("commands that were run", "no action was taken yet", m.log)), true
+	case "columns":
+		return m.chooseColumns(), true
 	case "command":
 		m.askCommand()
 	case "filter":
@@ -249,9 +251,9 @@ func (m *Model) helpPage() page {
 	kind := m.page().kind()
 	var lines []string
 	add := func(own bool) {
-		for i := range bindings {
-			b := &bindings[i]
-			if (b.on != "") != own || !b.has(kind) || b.write && m.opts.ReadOnly {
+		for i := range m.bindings {
+			b := &m.bindings[i]
+			if (b.on != "") != own || !b.has(kind) || b.write && m.opts.ReadOnly || len(b.keys) == 0 {
 				continue
 			}
 			lines = append(lines, fit(b.label(), 16, "")+b.help)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,9 @@ type Options struct {
 	Theme    string // dark, light or plain; "" is what the terminal says
 	View     string // the first view; "" is objects
 	NoMouse  bool
+	Columns  map[string][]string // by view, in their order; the usual ones of others
+	Keys     map[string][]string // by what they mean; the usual ones of others
+	Notes    []string            // said when it starts
 
 	Input  io.Reader // tests; nil for the terminal
 	Output io.Writer
@@ -41,6 +45,10 @@ type Model struct {
 	src   Source
 	opts  Options
 	theme theme
+
+	bindings []binding
+	columns  map[string][]string // chosen ones, by view
+
 	fixed bool // the theme was chosen
 	lay   layout
 	now   func() time.Time
@@ -76,6 +84,8 @@ type Model struct {
 // New returns a browser over a source.
 func New(ctx context.Context, src Source, o Options) *Model {
 	m := &Model{ctx: ctx, src: src, opts: o, now: time.Now, pending: map[client.ID]bool{}}
+	m.bindings, _ = bind(o.Keys)
+	m.columns = maps.Clone(o.Columns)
 	m.theme, m.fixed = newTheme("dark"), o.Theme != ""
 	if m.fixed {
 		m.theme = newTheme(o.Theme)
@@ -102,6 +112,32 @@ func Views() (names []string) {
 	return names
 }
 
+// Check returns what is wrong with the options, and is done without.
+func (o *Options) Check() (wrong []string) {
+	if o.Theme != "" && !slices.Contains(themeNames, o.Theme) {
+		wrong = append(wrong, "theme: "+o.Theme+" is none of "+strings.Join(themeNames, ", "))
+		o.Theme = ""
+	}
+	if o.View != "" && !slices.Contains(Views(), o.View) {
+		wrong = append(wrong, "view: "+o.View+" is none of "+strings.Join(Views(), ", "))
+		o.View = ""
+	}
+	_, badKeys := bind(o.Keys)
+	all := Columns()
+	for _, view := range slices.Sorted(maps.Keys(o.Columns)) {
+		if all[view] == nil {
+			wrong = append(wrong, "columns: "+view+" is no view")
+			continue
+		}
+		for _, name := range o.Columns[view] {
+			if !slices.Contains(all[view], name) {
+				wrong = append(wrong, "columns: "+view+" has no "+name+", but "+strings.Join(all[view], ", "))
+			}
+		}
+	}
+	return append(wrong, badKeys...)
+}
+
 // Run shows the browser on the terminal until the user leaves it, or ctx ends.
 func Run(ctx context.Context, src Source, o Options) error {
 	options := []tea.ProgramOption{tea.WithContext(ctx), tea.WithoutSignalHandler()} // a signal ends ctx
@@ -121,6 +157,9 @@ func Run(ctx context.Context, src Source, o Options) error {
 func (m *Model) adopt(p page) page {
 	m.lastID++
 	p.state().id = m.lastID
+	if t, ok := p.(tabular); ok && len(m.columns[p.kind()]) > 0 {
+		t.showColumns(m.columns[p.kind()])
+	}
 	return p
 }
 
@@ -162,7 +201,11 @@ func (m *Model) show(i int) tea.Cmd {
 
 // Init implements tea.Model.
 func (m *Model) Init() tea.Cmd {
-	return tea.Batch(m.page().load(m), m.overview(), m.watch(0), later(time.Second, tickMsg{}), tea.RequestBackgroundColor)
+	cmds := []tea.Cmd{m.page().load(m), m.overview(), m.watch(0), later(time.Second, tickMsg{}), tea.RequestBackgroundColor}
+	if len(m.opts.Notes) > 0 {
+		cmds = append(cmds, m.say(strings.Join(m.opts.Notes, "; ")))
+	}
+	return tea.Batch(cmds...)
 }
 
 // Update implements tea.Model.
@@ -436,7 +479,7 @@ func (m *Model) key(msg tea.KeyPressMsg) tea.Cmd {
 	case m.prompt != nil:
 		return m.prompt.key(m, msg)
 	}
-	b := bound(m.page().kind(), key)
+	b := m.bound(m.page().kind(), key)
 	if b == nil {
 		return nil
 	}

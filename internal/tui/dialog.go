@@ -252,7 +252,7 @@ func (p *prompt) key(m *Model, msg tea.KeyPressMsg) tea.Cmd {
 		}
 	case "up", "down", "pgup", "pgdown":
 		if p.live != nil { // the list can be walked while a filter is typed
-			return m.actPage(bound(m.page().kind(), msg.String()))
+			return m.actPage(m.bound(m.page().kind(), msg.String()))
 		}
 	}
 	return p.update(m, msg)

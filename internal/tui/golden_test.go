@@ -222,6 +222,7 @@ func TestGoldenDialogs(t *testing.T) {
 		{"migrate", func(h *harness) { h.keys("m") }},
 		{"label", func(h *harness) { h.keys("e"); h.typed("stage=raw") }},
 		{"actions", func(h *harness) { h.keys("a", "j") }},
+		{"columns", func(h *harness) { h.keys("o", "j", "space") }},
 		{"actions_last", func(h *harness) { h.keys("a", "j", "j", "j", "j", "j", "j", "j", "j", "j") }},
 		{"failed", func(h *harness) {
 			h.src.fail(errRefused, "Run")

@@ -1,6 +1,10 @@
 package tui
 
-import "strings"
+import (
+	"maps"
+	"slices"
+	"strings"
+)
 
 // A binding is data: the footer, the help and the manual are made of it.
 type binding struct {
@@ -39,6 +43,7 @@ var bindings = []binding{
 	{keys: []string{"1", "2", "3", "4", "5", "6", "7", "8"}, do: "view", help: "that view"},
 	{keys: []string{"s"}, do: "sort", help: "sort by the next column"},
 	{keys: []string{"S"}, do: "reverse", help: "reverse the order"},
+	{keys: []string{"o"}, do: "columns", help: "choose columns", on: "cluster objects names streams clients types memory events"},
 	{keys: []string{"t"}, do: "tree", help: "objects with their members below, or all in one list", on: "objects"},
 	{keys: []string{"F"}, do: "group", help: "group by type, name, owner or state", on: "memory"},
 	{keys: []string{"space"}, do: "mark", help: "mark", on: "objects names"},
@@ -87,10 +92,74 @@ func (b *binding) has(page string) bool {
 	return b.on == "" || strings.Contains(" "+b.on+" ", " "+page+" ")
 }
 
+// bind returns the bindings with other keys for some of what they mean. A key that
+// meant something else loses that, unless nothing would be left. What is wrong with the
+// changes, and is not done, it tells.
+func bind(changes map[string][]string) (list []binding, wrong []string) {
+	list = slices.Clone(bindings)
+	var changed []*binding
+	for _, do := range slices.Sorted(maps.Keys(changes)) {
+		at := slices.IndexFunc(list, func(b binding) bool { return b.do == do })
+		if at < 0 || do == "view" || do == "interrupt" {
+			wrong = append(wrong, "keys: there is no "+do+" to choose keys for")
+			continue
+		}
+		list[at].keys = nil
+		changed = append(changed, &list[at])
+	}
+	for _, b := range changed {
+		for _, key := range changes[b.do] {
+			if other := holder(list, b, key); other != nil {
+				wrong = append(wrong, "keys: "+key+" means "+other.do+" already, not "+b.do)
+				continue
+			}
+			b.keys = append(b.keys, key)
+		}
+	}
+	for _, b := range changed {
+		if b.keys == nil {
+			wrong = append(wrong, "keys: "+b.do+" has none that can be had")
+		}
+	}
+	return list, wrong
+}
+
+// holder returns what keeps a key from meaning b, or nil. A key that is one of several
+// of something else is taken from it.
+func holder(list []binding, b *binding, key string) *binding {
+	for i := range list {
+		other := &list[i]
+		if other == b || !slices.Contains(other.keys, key) || !other.meets(b) {
+			continue
+		}
+		if len(other.keys) == 1 || other.do == "view" {
+			return other
+		}
+		other.keys = slices.DeleteFunc(slices.Clone(other.keys), func(k string) bool { return k == key })
+	}
+	return nil
+}
+
+// meets reports whether there is a page that has both.
+func (b *binding) meets(other *binding) bool {
+	return b.on == "" || other.on == "" || slices.ContainsFunc(strings.Fields(b.on), other.has)
+}
+
+// Keys returns the keys of everything that keys can be chosen for.
+func Keys() map[string][]string {
+	out := map[string][]string{}
+	for _, b := range bindings {
+		if b.do != "view" && b.do != "interrupt" {
+			out[b.do] = slices.Clone(b.keys)
+		}
+	}
+	return out
+}
+
 // bound returns what a key means on a page, or nil.
-func bound(page, key string) *binding {
-	for i := range bindings {
-		b := &bindings[i]
+func (m *Model) bound(page, key string) *binding {
+	for i := range m.bindings {
+		b := &m.bindings[i]
 		if !b.has(page) {
 			continue
 		}

@@ -27,7 +27,8 @@ type column[T any] struct {
 // stays on its item while others come and go; when the item goes, the cursor is on
 // nothing until it is moved.
 type list[T any] struct {
-	columns []column[T]
+	columns []column[T] // that are shown
+	every   []column[T] // all of them, once some were chosen
 	key     func(*T) string
 	search  func(b []byte, item *T) []byte // appends what a filter looks at
 	hide    func(*T) bool                  // not part of the list; may be nil

@@ -171,10 +171,16 @@ func (m *Model) foot() string {
 	if text := m.page().filterText(); text != "" {
 		b.WriteString(" " + t.match.Render("/"+clean(text)))
 	}
-	last := " " + t.key.Render("?") + " help"
-	for i := range bindings {
-		k := &bindings[i]
-		if !k.foot || !k.has(kind) || k.do == "help" {
+	last := ""
+	for i := range m.bindings {
+		k := &m.bindings[i]
+		if k.do == "help" && len(k.keys) > 0 {
+			last = " " + t.key.Render(k.keys[0]) + " help"
+		}
+	}
+	for i := range m.bindings {
+		k := &m.bindings[i]
+		if !k.foot || !k.has(kind) || k.do == "help" || len(k.keys) == 0 {
 			continue
 		}
 		help, _, _ := strings.Cut(k.help, " (")
