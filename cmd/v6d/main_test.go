@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/v6d-go/v6d/internal/testserver"
 )
 
 func TestMain(m *testing.M) {
@@ -56,7 +57,11 @@ func runScripts(t *testing.T, dir string, daemon func(*testscript.TestScript) *e
 			if err != nil {
 				return err
 			}
-			e.Defer(func() { os.RemoveAll(dir) })
+			e.Defer(func() {
+				if err := testserver.RemoveAll(dir); err != nil {
+					t.Error("clean up:", err)
+				}
+			})
 			sock := filepath.Join(dir, "s")
 			e.Setenv("SOCK", sock)
 			e.Setenv("V6D_SOCKET", sock)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	"github.com/v6d-go/v6d/internal/testserver"
 	"github.com/v6d-go/v6d/internal/testserver/terminal"
 	"golang.org/x/term"
 )
@@ -33,11 +34,7 @@ type node struct {
 }
 
 func newNode(t *testing.T) *node {
-	dir, err := os.MkdirTemp("", "v6d")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := testserver.ShortTempDir(t)
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "NO_COLOR=") || strings.HasPrefix(v, "V6D_") || strings.HasPrefix(v, "VINEYARD_")
 	})

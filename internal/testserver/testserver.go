@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -105,8 +106,28 @@ func ShortTempDir(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		if err := RemoveAll(dir); err != nil {
+			t.Errorf("clean up: %v", err)
+		}
+	})
 	return dir
+}
+
+// RemoveAll removes a folder, and the pools that killed daemons left mounted in it.
+func RemoveAll(dir string) error {
+	mounts, err := os.ReadFile("/proc/mounts")
+	if err != nil { // not here
+		return os.RemoveAll(dir)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[1], dir+"/") {
+			if out, err := exec.Command("umount", "--lazy", f[1]).CombinedOutput(); err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+		}
+	}
+	return os.RemoveAll(dir)
 }
 
 // WaitFor polls until cond holds, for at most two seconds.
