@@ -172,6 +172,15 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 	return c, nil
 }
 
+// DialAgain makes another connection to the same daemon and session, as the same user.
+func (c *Client) DialAgain(ctx context.Context) (*Client, error) {
+	o := c.opts
+	if o.Socket == "" && o.Endpoint == "" { // it was found
+		o.Socket = c.pc.RemoteAddr().String()
+	}
+	return Dial(ctx, o)
+}
+
 func dial(ctx context.Context, o Options) (net.Conn, error) {
 	var d net.Dialer
 	switch {

@@ -206,7 +206,7 @@ type BlobRow struct {
 // BlobRows yields all blobs, sealed or not, deleted but held ones included. It
 // needs a v6d daemon.
 func (c *Client) BlobRows(ctx context.Context) iter.Seq2[BlobRow, error] {
-	return pages(ctx, c, "listing blobs", protocol.PageRequest{Blobs: true}, func(items wirejson.Value) (rows []BlobRow, err error) {
+	return pages(ctx, c, "listing blobs", protocol.PageRequest{Blobs: true, Limit: 10_000}, func(items wirejson.Value) (rows []BlobRow, err error) {
 		err = json.Unmarshal(items, &rows)
 		return rows, err
 	})

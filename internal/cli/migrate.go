@@ -280,7 +280,7 @@ func (d *deps) showTransfer(ctx context.Context, dst *client.Client, r *migrateR
 	go func() {
 		defer close(ended)
 		defer progress.Done()
-		look, err := d.dialAgain(ctx, dst)
+		look, err := dst.DialAgain(ctx)
 		if err != nil {
 			return // the migration itself says what is the matter
 		}
@@ -305,14 +305,6 @@ func (d *deps) showTransfer(ctx context.Context, dst *client.Client, r *migrateR
 		}
 	}()
 	return func() { cancel(); <-ended }
-}
-
-// dialAgain makes another connection to the daemon of a client.
-func (d *deps) dialAgain(ctx context.Context, c *client.Client) (*client.Client, error) {
-	if c.Info().Local {
-		return client.Dial(ctx, client.Options{Socket: c.Info().Socket})
-	}
-	return d.dialPeer(ctx, c.Info().RPCEndpoint)
 }
 
 // instanceFlag reads the number of an instance of the cluster: i1 or 1; nil for

@@ -65,15 +65,14 @@ func runTop(ctx context.Context, c *client.Client, d *deps, p *output.Printer, o
 	}
 	var changes <-chan struct{}
 	if live {
-		follower, err := d.dialAgain(ctx, c)
-		if err != nil {
-			return err
+		if follower, err := c.DialAgain(ctx); err == nil { // else after each interval only
+			changes = follow(ctx, follower)
 		}
-		changes = follow(ctx, follower)
 	}
 	var before uint64
 	var at time.Time
 	for {
+		start := time.Now()
 		st, err := nodeStatus(ctx, c)
 		if err != nil {
 			return err
@@ -96,7 +95,8 @@ func runTop(ctx context.Context, c *client.Client, d *deps, p *output.Printer, o
 		if !live {
 			return nil
 		}
-		if err := pause(ctx, o.Every, changes); err != nil {
+		// What a picture costs the daemon, others shall not feel.
+		if err := pause(ctx, max(soonest, 4*time.Since(start)), o.Every, changes); err != nil {
 			return err
 		}
 	}
@@ -105,11 +105,11 @@ func runTop(ctx context.Context, c *client.Client, d *deps, p *output.Printer, o
 // soonest is the least time between two pictures.
 const soonest = 250 * time.Millisecond
 
-// pause waits for a change, or for a time.
-func pause(ctx context.Context, d time.Duration, changes <-chan struct{}) error {
-	end := time.After(d)
+// pause waits for a change, but at least so long, or for a time.
+func pause(ctx context.Context, least, most time.Duration, changes <-chan struct{}) error {
+	end := time.After(most)
 	select {
-	case <-time.After(min(soonest, d)):
+	case <-time.After(least):
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

@@ -393,17 +393,19 @@ func (s *liveSource) Watch(ctx context.Context, cursor uint64) (events []client.
 }
 
 // Past implements tui.Source.
-func (s *liveSource) Past(ctx context.Context) (all []client.Event, err error) {
+func (s *liveSource) Past(ctx context.Context, until uint64) (all []client.Event, err error) {
 	err = s.with(ctx, func(ctx context.Context, c *client.Client) error {
-		for cursor := uint64(1); ; { // older than all
+		all = nil // it may be the second try
+		for cursor := uint64(1); cursor < until; {
 			events, next, _, err := c.Events(ctx, cursor, 0)
 			if err != nil || len(events) == 0 {
 				return err
 			}
 			all, cursor = append(all, events...), next
 		}
+		return nil
 	})
-	return all, err
+	return slices.DeleteFunc(all, func(e client.Event) bool { return e.Seq >= until }), err
 }
 
 // Run implements tui.Source: the command line is run in this process.

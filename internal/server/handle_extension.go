@@ -165,14 +165,11 @@ func pageBlobs(c *conn, after object.ID, limit int, r *protocol.PageReply) error
 	}
 	rows := []row{}
 	streams := c.ss.streams.Chunks()
-	for _, e := range c.ss.blobs.Entries() {
-		if e.ID <= after {
-			continue
-		}
-		if len(rows) == limit {
-			r.Cursor = rows[limit-1].ID.String()
-			break
-		}
+	entries, next := c.ss.blobs.Entries(after, limit)
+	if next != 0 {
+		r.Cursor = next.String()
+	}
+	for _, e := range entries {
 		owners := append([]object.ID{}, c.ss.tree.Owners(e.ID)...)
 		if st, ok := streams[e.ID]; ok {
 			e.Chunk, owners = true, append(owners, st)

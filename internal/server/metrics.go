@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -205,7 +206,8 @@ func largest(sums map[string]int64, n int) map[string]int64 {
 // sum adds the bytes of a session's live blobs up by type and by owner.
 func (ss *session) sum(byType map[string]int64, byOwner map[int]int64) {
 	names := map[object.ID]string{} // typenames of owners
-	for _, e := range ss.blobs.Entries() {
+	entries, _ := ss.blobs.Entries(0, math.MaxInt)
+	for _, e := range entries {
 		if e.Deleted {
 			continue
 		}

@@ -63,7 +63,7 @@ func (ss *Session) Keep(ids []object.ID) error {
 		if b == nil || !b.cached {
 			continue
 		}
-		if err := s.commit(sealing(b)); err != nil {
+		if err := s.commit(sealRecord(b)); err != nil {
 			return err
 		}
 		s.uncache(b)

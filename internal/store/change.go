@@ -41,19 +41,7 @@ func (s *Store) seal(b *Blob) error {
 		s.applySeal(b) // disk and arena blobs are not recovered
 		return nil
 	}
-	return s.commit(sealing(b))
-}
-
-// sealing is the record of a blob that is sealed.
-func sealing(b *Blob) record {
-	rec := record{
-		kind: recSeal, session: b.session.ID, id: b.id, file: b.region.file.Number,
-		off: b.off, size: b.size, extent: b.extent, created: b.created, pid: b.pid, uid: b.uid, flag: b.chunk,
-	}
-	if b.plasma != nil {
-		rec.text, rec.plasmaSize = b.plasma.id, b.plasma.size
-	}
-	return rec
+	return s.commit(sealRecord(b))
 }
 
 func (s *Store) applySeal(b *Blob) {

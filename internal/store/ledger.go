@@ -96,27 +96,43 @@ type Entry struct {
 	Chunk   bool             `json:"chunk"` // belongs to a stream
 }
 
-// Entries lists all blobs of a session, zombies included, in id order.
-func (ss *Session) Entries() []Entry {
-	out := ss.entries()
-	slices.SortFunc(out, func(a, b Entry) int { return cmp.Compare(a.ID, b.ID) }) // not under the lock
-	return out
-}
-
-func (ss *Session) entries() []Entry {
+// Entries lists about limit blobs of a session with ids above one, zombies included,
+// in id order. With next it goes on, unless that is 0.
+func (ss *Session) Entries(after object.ID, limit int) (list []Entry, next object.ID) {
+	all := ss.above(after)
+	slices.SortFunc(all, func(a, b *Blob) int { return cmp.Compare(a.id, b.id) }) // not under the lock
+	if len(all) > limit {
+		all = all[:limit]
+		next = all[limit-1].id
+	}
 	s := ss.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make([]Entry, 0, len(ss.blobs))
-	for _, b := range ss.blobs {
-		out = append(out, b.entry())
-	}
-	for b := s.zombies.first; b != nil; b = b.next {
-		if b.session == ss {
-			out = append(out, b.entry())
+	list = make([]Entry, 0, len(all))
+	for _, b := range all {
+		if !b.gone || b.gets > 0 { // or it was freed meanwhile
+			list = append(list, b.entry())
 		}
 	}
-	return out
+	return list, next
+}
+
+// above returns blobs with ids above one, in no order.
+func (ss *Session) above(after object.ID) (all []*Blob) {
+	s := ss.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, b := range ss.blobs {
+		if id > after {
+			all = append(all, b)
+		}
+	}
+	for b := s.zombies.first; b != nil; b = b.next {
+		if b.session == ss && b.id > after {
+			all = append(all, b)
+		}
+	}
+	return all
 }
 
 func (b *Blob) entry() Entry {

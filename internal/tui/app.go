@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -67,8 +68,9 @@ type Model struct {
 	watching watchState
 	watchGen int
 	events   []eventRow
-	told     int  // events, ever
-	recalled bool // events has what the daemon remembered at first, too
+	told     int    // events, ever
+	since    uint64 // cursor from which on they are collected
+	recalled bool   // events has those before it, too
 	pending  map[client.ID]bool
 	lost     bool // everything may have changed
 	flushing bool
@@ -346,7 +348,7 @@ func (m *Model) gotEvents(msg eventsMsg) tea.Cmd {
 	}
 	cmds := []tea.Cmd{m.watch(msg.cursor)}
 	if m.watching != watchLive { // what happened before was not told
-		m.watching = watchLive
+		m.watching, m.since = watchLive, msg.cursor
 		m.outdate()
 		cmds = append(cmds, m.freshen())
 	}
@@ -366,24 +368,23 @@ func (m *Model) gotEvents(msg eventsMsg) tea.Cmd {
 	return tea.Batch(cmds...)
 }
 
-// recall puts events of before to those that were collected.
+// recall puts events of before to those that were collected. Their numbers grow, also
+// from one daemon to the next.
 func (m *Model) recall(past []client.Event) {
-	if m.recalled {
-		return
-	}
 	m.recalled = true
-	if len(m.events) > 0 { // from there on they were collected
-		first := &m.events[0]
-		if i := slices.IndexFunc(past, func(e client.Event) bool { return e.Seq == first.Seq && e.TimeMS == first.TimeMS }); i >= 0 {
-			past = past[:i]
-		}
+	have := map[uint64]bool{}
+	for i := range m.events {
+		have[m.events[i].Seq] = true
 	}
+	past = slices.DeleteFunc(past, func(e client.Event) bool { return have[e.Seq] })
 	past = past[max(len(past)-mostEvents, 0):]
 	all := make([]eventRow, 0, len(past)+len(m.events))
 	for i, e := range past {
 		all = append(all, eventRow{e, i - len(past)})
 	}
-	m.events = append(all, m.events...)
+	all = append(all, m.events...)
+	slices.SortStableFunc(all, func(a, b eventRow) int { return cmp.Compare(a.Seq, b.Seq) })
+	m.events = all
 }
 
 // mostLooked is how many objects are asked for one by one; of more everything is
@@ -419,7 +420,7 @@ func (m *Model) flush() tea.Cmd {
 		case *valuePage: // does not change, but may go
 			st.stale = st.stale || all || changed[x.object]
 		case *eventsPage:
-			cmds = append(cmds, x.load(m))
+			x.collect(m)
 		default:
 			st.stale = true
 		}

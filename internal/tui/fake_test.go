@@ -256,7 +256,9 @@ func (f *fake) Watch(ctx context.Context, cursor uint64) (events []client.Event,
 		return nil, 0, false, err
 	}
 	if cursor == 0 {
-		return nil, 1, false, nil
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return nil, f.seq + 1, false, nil
 	}
 	select {
 	case t := <-f.told:
@@ -269,13 +271,13 @@ func (f *fake) Watch(ctx context.Context, cursor uint64) (events []client.Event,
 	}
 }
 
-func (f *fake) Past(ctx context.Context) ([]client.Event, error) {
+func (f *fake) Past(ctx context.Context, until uint64) ([]client.Event, error) {
 	if err := f.begin(ctx, "Past"); err != nil {
 		return nil, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.Clone(f.past), nil
+	return slices.DeleteFunc(slices.Clone(f.past), func(e client.Event) bool { return e.Seq >= until }), nil
 }
 
 func (f *fake) Run(ctx context.Context, args ...string) (string, error) {

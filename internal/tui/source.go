@@ -32,8 +32,9 @@ type Source interface {
 	// Watch waits for what happens after a cursor, 0 for now, and returns the cursor
 	// to go on with. It fails with client.NotImplemented where that cannot be had.
 	Watch(ctx context.Context, cursor uint64) (events []client.Event, next uint64, lost bool, err error)
-	// Past returns the events that the daemon remembers, the oldest first.
-	Past(ctx context.Context) ([]client.Event, error)
+	// Past returns the events before a cursor that the daemon remembers, the oldest
+	// first.
+	Past(ctx context.Context, until uint64) ([]client.Event, error)
 	// Run runs a command of v6d with the connection's flags, and returns what it
 	// printed.
 	Run(ctx context.Context, args ...string) (string, error)

@@ -1023,7 +1023,6 @@ func TestConnection(t *testing.T) {
 	})
 }
 
-// TestEvents follows the newest until the user looks elsewhere.
 // TestPast shows what the daemon remembers, before what it tells, and nothing twice.
 func TestPast(t *testing.T) {
 	fill := func(f *fake) {
@@ -1055,18 +1054,52 @@ func TestPast(t *testing.T) {
 			t.Errorf("asked %d times, %d events", n, len(ids(h)))
 		}
 	})
-	in(t, fill, Options{View: "events"}, func(h *harness) {
-		h.shows("events 6")
-		h.src.fail(errBroken, "Past")
+	// The connection breaks before they are asked for: some were collected then.
+	in(t, fill, Options{View: "objects"}, func(h *harness) {
+		h.src.change("created", []client.ID{oid(4)}, func() {})
+		h.wait(time.Second)
+		h.src.told <- told{err: errBroken}
+		h.src.mu.Lock()
+		h.src.seq = 6 // the sixth came meanwhile
+		h.src.mu.Unlock()
+		h.wait(3 * time.Second)
+		h.src.change("created", []client.ID{oid(6)}, func() {})
+		h.keys("8")
+		h.wait(time.Second)
+		if got := ids(h); !slices.Equal(got, want) {
+			t.Errorf("after a break events of %v, want %v", got, want)
+		}
+	})
+	// What happens meanwhile neither asks again nor undoes that it was stopped.
+	in(t, fill, Options{View: "objects"}, func(h *harness) {
+		h.src.hold("Past")
+		h.keys("8")
+		for i := range 20 {
+			h.src.change("created", []client.ID{oid(i)}, func() {})
+			h.wait(200 * time.Millisecond)
+		}
+		if n := h.src.asked("Past"); n != 1 {
+			t.Errorf("asked %d times", n)
+		}
+		h.keys("esc")
+		h.src.change("created", []client.ID{oid(1)}, func() {})
+		h.wait(3 * time.Second)
+		if n := h.src.asked("Past"); n != 1 {
+			t.Errorf("stopped, then asked %d times", n)
+		}
+		h.src.release("Past")
+		h.keys("r")
+		h.shows("events 25")
 	})
 	in(t, func(f *fake) { fill(f); f.fail(errBroken, "Past") }, Options{View: "events"}, func(h *harness) {
 		h.shows("r tries again")
 		h.src.fail(nil, "Past")
 		h.keys("r")
-		h.shows("events 6")
+		h.shows("events 4")
 	})
 }
 
+// TestEvents follows the newest until the user looks elsewhere.
 func TestEvents(t *testing.T) {
 	in(t, nil, Options{View: "events"}, func(h *harness) {
 		tell := func(ids ...client.ID) {

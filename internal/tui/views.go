@@ -456,7 +456,7 @@ func newEvents(m *Model) page {
 	p := newListPage("events", "nothing has happened yet", "events", []column[eventRow]{
 		{
 			title: "TIME", width: 12, text: func(e *eventRow) string { return time.UnixMilli(e.TimeMS).Format("15:04:05.000") },
-			rank: byNumber(func(e *eventRow) int { return e.n }),
+			rank: byNumber(func(e *eventRow) uint64 { return e.Seq }),
 		},
 		{title: "EVENT", width: 9, text: func(e *eventRow) string { return e.Kind }},
 		{title: "ID", width: 17, text: func(e *eventRow) string { return e.ID.String() }},
@@ -489,10 +489,11 @@ func newEvents(m *Model) page {
 // load asks for what was before, once: the model collects events from the start.
 func (p *eventsPage) load(m *Model) tea.Cmd {
 	p.collect(m)
-	if m.recalled || m.watching != watchLive {
+	if m.recalled || m.watching != watchLive || p.busy {
 		return nil
 	}
-	return m.ask(&p.loading, func(ctx context.Context, src Source) (any, error) { return src.Past(ctx) })
+	until := m.since
+	return m.ask(&p.loading, func(ctx context.Context, src Source) (any, error) { return src.Past(ctx, until) })
 }
 
 func (p *eventsPage) receive(m *Model, a answer) tea.Cmd {
