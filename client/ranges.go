@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,17 +36,21 @@ type RangeOptions struct {
 // costs the connection.
 type Sink func(i int, size int64, body *Body) error
 
-// Body is the bytes of one blob or range on their way.
+// Body is the bytes of one blob or range on their way. After an error it has no more.
 type Body struct {
 	src  io.Reader
 	pc   *protocol.Conn // nil when the bytes have to be looked at
 	sum  io.Writer      // nil for none
 	left int64
 	err  error // of the connection
+	lost error // of a file that did not take what had come
 }
 
 // Read implements [io.Reader].
 func (b *Body) Read(p []byte) (int, error) {
+	if err := cmp.Or(b.err, b.lost); err != nil {
+		return 0, err
+	}
 	if b.left <= 0 {
 		return 0, io.EOF
 	}
@@ -64,11 +69,18 @@ func (b *Body) Read(p []byte) (int, error) {
 // stop it. Over TCP on Linux they do not pass through this process, unless they
 // are compressed or checked.
 func (b *Body) ReadToFile(f *os.File, off, n int64, came func(int64) error) (int64, error) {
+	if err := cmp.Or(b.err, b.lost); err != nil {
+		return 0, err
+	}
 	if n > b.left {
 		return 0, status.Errorf(status.Invalid, "%d bytes are wanted, %d are left", n, b.left)
 	}
 	if b.pc == nil {
-		return protocol.CopyToFile(f, off, n, b, came)
+		n, err := protocol.CopyToFile(f, off, n, b, came)
+		if _, ok := errors.AsType[*sys.WriteError](err); ok {
+			b.lost = err
+		}
+		return n, err
 	}
 	var stopped error
 	n, err := b.pc.ReadToFile(f, off, n, func(k int64) error {
@@ -78,7 +90,9 @@ func (b *Body) ReadToFile(f *os.File, off, n int64, came func(int64) error) (int
 		return stopped
 	})
 	b.left -= n
-	if _, ok := errors.AsType[*sys.WriteError](err); err != nil && !ok && stopped == nil {
+	if _, ok := errors.AsType[*sys.WriteError](err); ok {
+		b.lost = err
+	} else if err != nil && stopped == nil {
 		b.err = err
 	}
 	return n, err
@@ -232,6 +246,9 @@ func (f *flow) pour(src io.Reader, i int, n int64) error {
 			return body.err
 		}
 		return f.fail(err)
+	}
+	if body.lost != nil {
+		return f.fail(body.lost)
 	}
 	if body.left > 0 {
 		return fmt.Errorf("%d of %d bytes were not read", body.left, n)

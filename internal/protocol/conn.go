@@ -203,22 +203,29 @@ const (
 // through this process, if there are many. came, unless nil, is told how many
 // have come whenever some have, and can stop it. It returns how many bytes are in
 // the file; a [sys.WriteError] is the file's, and costs the connection.
-func (c *Conn) ReadToFile(f *os.File, off, n int64, came func(int64) error) (done int64, err error) {
+func (c *Conn) ReadToFile(f *os.File, off, n int64, came func(int64) error) (int64, error) {
 	var splicer *sys.Splicer
-	splice := n >= spliceFrom && c.raw != nil && !c.local
-	if splice {
-		if splicer, err = sys.NewSplicer(); err == nil {
-			defer splicer.Close()
+	defer func() {
+		if splicer != nil {
+			splicer.Close()
 		}
-		splice = err == nil // or there is no descriptor left
-	}
+	}()
+	// The first bytes are copied: a peer that sends none gets no pipe.
+	tried := false
 	return readToFile(n, came, func(done int64) (int64, error) {
-		if !splice || c.w > c.r {
+		if done > 0 && !tried {
+			tried = true
+			if n-done >= spliceFrom && c.raw != nil && !c.local {
+				splicer, _ = sys.NewSplicer() // or copies
+			}
+		}
+		if splicer == nil || c.w > c.r {
 			return copyToFile(f, off+done, n-done, c)
 		}
 		got, err := splicer.Receive(c.raw, f, off+done, n-done)
 		if errors.Is(err, sys.ErrUnsupported) {
-			splice = false
+			splicer.Close()
+			splicer = nil
 			return copyToFile(f, off+done, n-done, c)
 		}
 		if got < quickAckBelow {

@@ -2,16 +2,26 @@ package sys
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// pipeSize is what the pipe of a splicer should hold: with less, bytes come in smaller
-// pieces.
-const pipeSize = 1 << 20
+const (
+	// pipeSize is what the pipe of a splicer should hold: with less, bytes come in
+	// smaller pieces. Users without rights get small ones when all their pipes
+	// together hold 64 MiB; below leastPipe copying is faster.
+	pipeSize  = 1 << 20
+	leastPipe = 256 << 10
+	// mostSplicers bounds the descriptors and the memory of pipes.
+	mostSplicers = 16
+)
+
+var splicers atomic.Int32
 
 // Splicer brings bytes of connections into files without a copy of them in this
 // process. It is used by one goroutine at a time.
@@ -19,18 +29,29 @@ type Splicer struct {
 	fds [2]int // of a pipe, which is empty between calls
 }
 
-// NewSplicer returns a splicer, which the caller closes. It takes two descriptors.
+// NewSplicer returns a splicer, which the caller closes. It takes two descriptors, and
+// is refused when there are many.
 func NewSplicer() (*Splicer, error) {
 	var s Splicer
+	if splicers.Add(1) > mostSplicers {
+		splicers.Add(-1)
+		return nil, errors.New("there are enough splicers")
+	}
 	if err := unix.Pipe2(s.fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		splicers.Add(-1)
 		return nil, os.NewSyscallError("pipe2", err)
 	}
-	_, _ = unix.FcntlInt(uintptr(s.fds[1]), unix.F_SETPIPE_SZ, pipeSize) // users have a limit
+	_, _ = unix.FcntlInt(uintptr(s.fds[1]), unix.F_SETPIPE_SZ, pipeSize)
+	if n, err := unix.FcntlInt(uintptr(s.fds[1]), unix.F_GETPIPE_SZ, 0); err != nil || n < leastPipe {
+		s.Close()
+		return nil, fmt.Errorf("a pipe holds %d bytes only", n)
+	}
 	return &s, nil
 }
 
 // Close frees the descriptors.
 func (s *Splicer) Close() {
+	splicers.Add(-1)
 	_ = unix.Close(s.fds[0])
 	_ = unix.Close(s.fds[1])
 }
