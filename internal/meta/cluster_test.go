@@ -61,7 +61,7 @@ func (s *blobSet) Sealed(id object.ID) (int64, bool) {
 	return s.all.Sealed(id)
 }
 
-func (s *blobSet) Keep([]object.ID) error { return nil }
+func (s *blobSet) Keep([]object.ID) (func(), error) { return func() {}, nil }
 func (s *blobSet) SealedIDs() []object.ID { s.mu.Lock(); defer s.mu.Unlock(); return s.all.SealedIDs() }
 
 func (s *blobSet) add(id object.ID) { s.mu.Lock(); defer s.mu.Unlock(); s.all[id] = 10 }

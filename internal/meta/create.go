@@ -39,10 +39,12 @@ func (t *Tree) Create(contents []wirejson.Value) ([]CreatedObject, error) {
 			blobs = append(blobs, o.entry.blobs...)
 		}
 	}
-	if err := t.opts.Blobs.Keep(blobs); err != nil {
+	undo, err := t.opts.Blobs.Keep(blobs)
+	if err != nil {
 		return nil, err
 	}
 	if err := t.commit(b.ops); err != nil {
+		undo()
 		return nil, err
 	}
 	return out, nil

@@ -24,7 +24,7 @@ import (
 // negative size is an unsealed one.
 type fakeBlobs map[object.ID]int64
 
-func (f fakeBlobs) Keep([]object.ID) error { return nil }
+func (f fakeBlobs) Keep([]object.ID) (func(), error) { return func() {}, nil }
 
 func (f fakeBlobs) Exists(id object.ID) bool { _, ok := f[id]; return ok || id == object.InvalidID }
 

@@ -120,13 +120,17 @@ func blobLinks(plain []byte) (links []blobLink) {
 // Adopt files copies of an object of another instance and of its members, over
 // blobs that were brought here, and persists them: the same fields and signatures,
 // new ids. Which blobs stand for those of the origin, blobs tells; those of members
-// of which there is a copy by now are not needed.
-func (t *Tree) Adopt(ctx context.Context, id object.ID, blobs map[object.ID]object.ID) (object.ID, error) {
+// of which there is a copy by now are not needed. seal seals them, when the copies
+// are filed: a crash takes both back, as long as the copies are not persisted.
+func (t *Tree) Adopt(ctx context.Context, id object.ID, blobs map[object.ID]object.ID, seal func() error) (object.ID, error) {
 	made, err := t.copyOrigin(id, blobs)
 	if err != nil {
 		return 0, err
 	}
-	if err := t.Persist(ctx, made[id]); err != nil {
+	if err = seal(); err == nil {
+		err = t.Persist(ctx, made[id])
+	}
+	if err != nil {
 		t.retract(made)
 		return 0, err
 	}

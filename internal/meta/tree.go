@@ -43,8 +43,9 @@ type Blobs interface {
 	Sealed(id object.ID) (size int64, ok bool)
 	// SealedIDs lists all sealed blobs.
 	SealedIDs() []object.ID
-	// Keep sees to it that blobs stay which objects are about to have as members.
-	Keep(ids []object.ID) error
+	// Keep sees to it that blobs stay which objects are about to have as members; undo
+	// takes that back.
+	Keep(ids []object.ID) (undo func(), err error)
 }
 
 // Options configures a Tree.

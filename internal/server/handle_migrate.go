@@ -107,9 +107,7 @@ func (ss *session) bring(ctx context.Context, id object.ID, s migrate.Settings) 
 		blobs[o.Blobs[i]], ids[i] = v.ID, v.ID
 	}
 	m := moved{status: st}
-	if err = ss.finish(views); err == nil {
-		m.id, err = ss.tree.Adopt(ctx, id, blobs)
-	}
+	m.id, err = ss.tree.Adopt(ctx, id, blobs, func() error { return ss.finish(views) })
 	// Of an object that failed nothing is kept, nor what a copy of a member brought
 	// meanwhile.
 	for _, b := range ids {

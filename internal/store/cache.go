@@ -53,23 +53,41 @@ func (s *Store) uncache(b *Blob) {
 }
 
 // Keep makes ordinary blobs of those that are cached: an object is about to have
-// them as members. Others, and unknown ones, are left as they are.
-func (ss *Session) Keep(ids []object.ID) error {
+// them as members. Others, and unknown ones, are left as they are. When that object
+// is not made after all, undo lets them go: nobody would delete them.
+func (ss *Session) Keep(ids []object.ID) (undo func(), err error) {
 	s := ss.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var kept []*Blob
+	discard := func() {
+		for _, b := range kept {
+			if b.gone {
+				continue
+			}
+			if err := s.drop(b, nil); err != nil {
+				s.log.Error("a blob that nothing needs stays", "blob", b.id, "err", err)
+			}
+		}
+	}
 	for _, id := range ids {
 		b := ss.blobs[id]
 		if b == nil || !b.cached {
 			continue
 		}
 		if err := s.commit(sealRecord(b)); err != nil {
-			return err
+			discard()
+			return nil, err
 		}
 		s.uncache(b)
 		b.cached = false
+		kept = append(kept, b)
 	}
-	return nil
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		discard()
+	}, nil
 }
 
 // evictOne drops the cached blob that was not used for longest, of a region or of

@@ -62,8 +62,10 @@ func TestKeep(t *testing.T) {
 	k.get(reader, k.root, views[1].ID)
 	plain := k.sealed(reader, k.root, 50).ID
 	kept := []object.ID{views[0].ID, views[1].ID, plain, 1<<63 | 12345, object.EmptyBlob}
-	k.must(k.root.Keep(kept))
-	k.must(k.root.Keep(kept)) // a second time
+	for range 2 {
+		_, err := k.root.Keep(kept)
+		k.must(err)
+	}
 	k.ledger("kept", 4, 0, reader)
 	if a := k.s.Account(); a.Cached != 3000 || a.CachedIdle != 3000 || len(k.root.SealedIDs()) != 3 {
 		t.Errorf("kept: %+v, listed: %v", a, k.root.SealedIDs())
@@ -81,6 +83,12 @@ func TestKeep(t *testing.T) {
 			t.Errorf("after a crash blob %d has %d bytes, %v", i, n, ok)
 		}
 	}
+	undone := k.cache(filler, 4000)[0].ID
+	undo, err := k.root.Keep([]object.ID{undone, views[0].ID})
+	k.must(err)
+	undo() // what was kept before stays
+	k.s.Close(filler)
+	k.ledger("undone", 3, 0)
 	k.must(k.root.Drop(nil, views[0].ID))
 	k.restart()
 	k.ledger("dropped", 2, 0)

@@ -412,10 +412,10 @@ func testEnds(t *testing.T, s Store) {
 // none is a session's blob store without blobs.
 type none struct{}
 
-func (none) Exists(object.ID) bool          { return false }
-func (none) Sealed(object.ID) (int64, bool) { return 0, false }
-func (none) Keep([]object.ID) error         { return nil }
-func (none) SealedIDs() []object.ID         { return nil }
+func (none) Exists(object.ID) bool            { return false }
+func (none) Sealed(object.ID) (int64, bool)   { return 0, false }
+func (none) Keep([]object.ID) (func(), error) { return func() {}, nil }
+func (none) SealedIDs() []object.ID           { return nil }
 
 // testCluster: two trees on the store see each other's objects.
 func testCluster(t *testing.T, s Store) {
