@@ -44,7 +44,7 @@ for terminals that can do no more.`,
 			case f.plain:
 				return runWatch(c.Context(), d, eventsOptions{})
 			}
-			return d.browse(c.Context(), o)
+			return d.browse(c.Context(), o, c.Flags().Changed)
 		},
 	}
 	flags := c.Flags()
@@ -61,7 +61,7 @@ for terminals that can do no more.`,
 type tuiFlags struct{ printDefault, plain bool }
 
 // browse runs the browser on the terminal.
-func (d *deps) browse(ctx context.Context, o tui.Options) error {
+func (d *deps) browse(ctx context.Context, o tui.Options, given func(flag string) bool) error {
 	switch {
 	case o.Theme != "" && !slices.Contains(tui.Themes(), o.Theme):
 		return usage("--theme %q: want %s", o.Theme, strings.Join(tui.Themes(), ", "))
@@ -71,8 +71,15 @@ func (d *deps) browse(ctx context.Context, o tui.Options) error {
 		return usage("the browser needs a terminal").WithHint("in a pipe: `v6d ls`, `v6d tree ID`, `v6d top --once`")
 	}
 	settings, wrong := loadTUI()
-	o.ReadOnly = o.ReadOnly || settings.ReadOnly
-	o.NoMouse = o.NoMouse || !settings.Mouse
+	if !given("readonly") {
+		o.ReadOnly = settings.ReadOnly
+	}
+	if !given("no-mouse") {
+		o.NoMouse = !settings.Mouse
+	}
+	if o.Theme == "" && (d.global.Out.Color == "never" || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb") {
+		o.Theme = "plain"
+	}
 	o.Theme, o.View = cmp.Or(o.Theme, settings.Theme), cmp.Or(o.View, settings.View)
 	o.Columns, o.Keys = settings.Columns, settings.Keys
 	for _, w := range o.Check() {
@@ -81,9 +88,6 @@ func (d *deps) browse(ctx context.Context, o tui.Options) error {
 	o.Notes = wrong
 	if _, err := d.connection(); err != nil { // a wrong context is said before the screen is taken
 		return err
-	}
-	if o.Theme == "" && (d.global.Out.Color == "never" || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb") {
-		o.Theme = "plain"
 	}
 	src := newLiveSource(d)
 	err := tui.Run(ctx, src, o)

@@ -62,7 +62,7 @@ func (s *blobSet) Sealed(id object.ID) (int64, bool) {
 }
 
 func (s *blobSet) Keep([]object.ID) (func(), error) { return func() {}, nil }
-func (s *blobSet) SealedIDs() []object.ID { s.mu.Lock(); defer s.mu.Unlock(); return s.all.SealedIDs() }
+func (s *blobSet) SealedIDs() []object.ID           { s.mu.Lock(); defer s.mu.Unlock(); return s.all.SealedIDs() }
 
 func (s *blobSet) add(id object.ID) { s.mu.Lock(); defer s.mu.Unlock(); s.all[id] = 10 }
 

@@ -75,10 +75,11 @@ func TestChosenColumns(t *testing.T) {
 func TestKeys(t *testing.T) {
 	o := Options{
 		Theme: "pink", View: "nowhere", Columns: map[string][]string{"value": {"x"}},
-		Keys: map[string][]string{"describe": {"i"}, "delete": {"d"}, "down": {"n"}, "next": {"j"}, "open": {"q", "G", "enter"}, "fly": {"f"}, "view": {"0"}, "mark": {}},
+		Keys: map[string][]string{"describe": {"i"}, "delete": {"d"}, "down": {"n"}, "next": {"j"}, "open": {"q", "G", "enter"}, "fly": {"f"}, "view": {"0"}, "mark": {}, "tree": {"j", "Space", "ctrl+", "nosuch"}, "theme": {"ctrl+t", "f12", "é"}},
 	}
 	want := []string{
-		"theme: pink", "view: nowhere", "columns: value is no view", "there is no fly", "there is no view", "q means quit already, not open", "mark has none",
+		"theme: pink", "view: nowhere", "columns: value is no view", "there is no fly", "there is no view", "q means quit already, not open", `mark gets none of [] and has ["space"]`,
+		"j means next already, not tree", `"Space" is no key`, `"ctrl+" is no key`, `"nosuch" is no key`, `tree gets none of ["j" "Space" "ctrl+" "nosuch"] and has ["t"]`,
 	}
 	wrong := o.Check()
 	if len(wrong) != len(want) {
@@ -97,10 +98,11 @@ func TestKeys(t *testing.T) {
 		if h.subject() == first {
 			t.Error("n is not down")
 		}
-		h.keys("space", "up") // which marks no more, and up as it was
-		if h.subject() != first || len(h.m.page().(*objectsPage).l.marks) != 0 {
-			t.Error("something was marked")
+		h.keys("space", "up", "up") // as they were
+		if len(h.m.page().(*objectsPage).l.marks) != 1 {
+			t.Error("space does not mark")
 		}
+		h.keys("esc")
 		h.keys("d")
 		h.shows("Delete?")
 		h.keys("esc", "G") // opens

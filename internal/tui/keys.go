@@ -1,9 +1,12 @@
 package tui
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // A binding is data: the footer, the help and the manual are made of it.
@@ -93,15 +96,16 @@ func (b *binding) has(page string) bool {
 }
 
 // bind returns the bindings with other keys for some of what they mean. A key that
-// meant something else loses that, unless nothing would be left. What is wrong with the
-// changes, and is not done, it tells.
+// meant something else loses that, unless nothing would be left of it. What is wrong
+// with the changes it tells, and does without.
 func bind(changes map[string][]string) (list []binding, wrong []string) {
 	list = slices.Clone(bindings)
+	tell := func(format string, args ...any) { wrong = append(wrong, "keys: "+fmt.Sprintf(format, args...)) }
 	var changed []*binding
 	for _, do := range slices.Sorted(maps.Keys(changes)) {
 		at := slices.IndexFunc(list, func(b binding) bool { return b.do == do })
 		if at < 0 || do == "view" || do == "interrupt" {
-			wrong = append(wrong, "keys: there is no "+do+" to choose keys for")
+			tell("there is no %s to choose keys for", do)
 			continue
 		}
 		list[at].keys = nil
@@ -109,35 +113,59 @@ func bind(changes map[string][]string) (list []binding, wrong []string) {
 	}
 	for _, b := range changed {
 		for _, key := range changes[b.do] {
-			if other := holder(list, b, key); other != nil {
-				wrong = append(wrong, "keys: "+key+" means "+other.do+" already, not "+b.do)
-				continue
+			switch other := holder(list, b, key); {
+			case !isKey(key):
+				tell("%q is no key", key)
+			case other == nil:
+				b.keys = append(b.keys, key)
+			case len(other.keys) == 1 || other.do == "view" || changes[other.do] != nil:
+				tell("%s means %s already, not %s", key, other.do, b.do)
+			default:
+				other.keys = slices.DeleteFunc(slices.Clone(other.keys), func(k string) bool { return k == key })
+				b.keys = append(b.keys, key)
 			}
-			b.keys = append(b.keys, key)
 		}
 	}
 	for _, b := range changed {
-		if b.keys == nil {
-			wrong = append(wrong, "keys: "+b.do+" has none that can be had")
+		if b.keys != nil {
+			continue
 		}
+		usual := bindings[slices.IndexFunc(bindings, func(u binding) bool { return u.do == b.do })].keys
+		for _, key := range usual {
+			if holder(list, b, key) == nil {
+				b.keys = append(b.keys, key)
+			}
+		}
+		tell("%s gets none of %q and has %q", b.do, changes[b.do], b.keys)
 	}
 	return list, wrong
 }
 
-// holder returns what keeps a key from meaning b, or nil. A key that is one of several
-// of something else is taken from it.
+// holder returns what a key means where b could be meant, or nil.
 func holder(list []binding, b *binding, key string) *binding {
 	for i := range list {
-		other := &list[i]
-		if other == b || !slices.Contains(other.keys, key) || !other.meets(b) {
-			continue
-		}
-		if len(other.keys) == 1 || other.do == "view" {
+		if other := &list[i]; other != b && slices.Contains(other.keys, key) && other.meets(b) {
 			return other
 		}
-		other.keys = slices.DeleteFunc(slices.Clone(other.keys), func(k string) bool { return k == key })
 	}
 	return nil
+}
+
+// isKey reports whether there is a key of this name.
+func isKey(name string) bool {
+	for {
+		mod, rest, found := strings.Cut(name, "+")
+		if !found || rest == "" || !slices.Contains([]string{"ctrl", "alt", "shift"}, mod) {
+			break
+		}
+		name = rest
+	}
+	if utf8.RuneCountInString(name) == 1 {
+		return !strings.ContainsAny(name, " \t\n")
+	}
+	n, err := strconv.Atoi(strings.TrimPrefix(name, "f"))
+	return err == nil && name == "f"+strconv.Itoa(n) && n > 0 && n <= 63 || slices.Contains(strings.Fields(
+		"enter space tab backspace delete insert esc up down left right home end pgup pgdown"), name)
 }
 
 // meets reports whether there is a page that has both.
@@ -154,6 +182,16 @@ func Keys() map[string][]string {
 		}
 	}
 	return out
+}
+
+// keyOf is a key of something, to speak of it.
+func (m *Model) keyOf(do string) string {
+	for i := range m.bindings {
+		if b := &m.bindings[i]; b.do == do && len(b.keys) > 0 {
+			return b.keys[0]
+		}
+	}
+	return "no key"
 }
 
 // bound returns what a key means on a page, or nil.

@@ -150,7 +150,7 @@ func (m *Model) notice(st *loading, empty string, width int) []string {
 	case st.err != nil:
 		return m.errorLines(st.err, width)
 	case st.halted:
-		return []string{"", "  stopped; " + t.key.Render("r") + " loads again"}
+		return []string{"", "  stopped; " + t.key.Render(m.keyOf("refresh")) + " loads again"}
 	case !st.done:
 		return []string{"", "  " + t.dim.Render(m.spinner()+" loading, esc stops")}
 	}
@@ -171,7 +171,7 @@ func (m *Model) errorLines(err error, width int) []string {
 			lines = append(lines, "  "+line)
 		}
 	}
-	return append(lines, "", "  "+t.key.Render("r")+" tries again")
+	return append(lines, "", "  "+t.key.Render(m.keyOf("refresh"))+" tries again")
 }
 
 // ago writes how long ago a time is.

@@ -171,13 +171,7 @@ func (m *Model) foot() string {
 	if text := m.page().filterText(); text != "" {
 		b.WriteString(" " + t.match.Render("/"+clean(text)))
 	}
-	last := ""
-	for i := range m.bindings {
-		k := &m.bindings[i]
-		if k.do == "help" && len(k.keys) > 0 {
-			last = " " + t.key.Render(k.keys[0]) + " help"
-		}
-	}
+	last := " " + t.key.Render(m.keyOf("help")) + " help"
 	for i := range m.bindings {
 		k := &m.bindings[i]
 		if !k.foot || !k.has(kind) || k.do == "help" || len(k.keys) == 0 {
