@@ -132,8 +132,19 @@ func runRm(ctx context.Context, c *client.Client, out io.Writer, arg string, o r
 		}
 		return err
 	}
+	var with []*client.Meta
+	if o.Force {
+		if with, err = referrers(ctx, c, id); err != nil {
+			return err
+		}
+	}
 	if o.DryRun {
-		_, err := fmt.Fprintf(out, "would delete %s\n", id)
+		var b strings.Builder
+		fmt.Fprintf(&b, "would delete %s\n", id)
+		for _, m := range with {
+			fmt.Fprintf(&b, "would delete %s %s, which refers to it\n", m.ID, m.Typename)
+		}
+		_, err := io.WriteString(out, b.String())
 		return err
 	}
 	if err := c.Delete(ctx, []client.ID{id}, client.DeleteOptions{Force: o.Force, Shallow: o.Shallow}); err != nil {
@@ -147,7 +158,43 @@ func runRm(ctx context.Context, c *client.Client, out io.Writer, arg string, o r
 		return status.Errorf(status.ObjectExists, "%s is kept: another object refers to it", arg).
 			WithHint("`v6d describe " + id.String() + "` shows which; --force deletes both")
 	}
-	return dropNames(ctx, c, func(target client.ID) bool { return target == id })
+	return dropNames(ctx, c, func(target client.ID) bool {
+		return target == id || slices.ContainsFunc(with, func(m *client.Meta) bool { return m.ID == target })
+	})
+}
+
+// referrers returns what refers to an object, and what refers to that: --force deletes
+// it, too. A daemon without extensions does not tell.
+func referrers(ctx context.Context, c *client.Client, id client.ID) (list []*client.Meta, err error) {
+	if !c.Info().Extended {
+		return nil, nil
+	}
+	seen := map[client.ID]bool{id: true}
+	for next := []client.ID{id}; len(next) > 0; {
+		var more []client.ID
+		for _, id := range next {
+			m, err := c.GetObject(ctx, id)
+			if err != nil {
+				return nil, err
+			}
+			desc, err := describe(ctx, c, m)
+			if err != nil {
+				return nil, err
+			}
+			for _, owner := range desc.Owners {
+				if !seen[owner] {
+					seen[owner] = true
+					more = append(more, owner)
+				}
+			}
+		}
+		owners, err := c.GetObjects(ctx, more, client.GetOptions{})
+		if err != nil {
+			return nil, err
+		}
+		list, next = append(list, owners...), more
+	}
+	return list, nil
 }
 
 // dropNames forgets the names of deleted objects.

@@ -3,7 +3,10 @@ package output
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 	"text/tabwriter"
 
 	"github.com/olekukonko/tablewriter"
@@ -25,9 +28,9 @@ func (p *Printer) table(l List) error {
 	for i, r := range l.Rows {
 		for _, c := range shown {
 			if text := r[c].Human; p.width > 0 && !p.exact {
-				rows[i] = append(rows[i], text)
+				rows[i] = append(rows[i], OneLine(text))
 			} else {
-				rows[i] = append(rows[i], r[c].Exact)
+				rows[i] = append(rows[i], OneLine(r[c].Exact))
 			}
 		}
 	}
@@ -71,6 +74,28 @@ func (p *Printer) table(l List) error {
 		}
 	}
 	return t.Render()
+}
+
+// OneLine makes text of others safe for terminals and for programs that read lines:
+// characters that would move the cursor, end the line or the cell, or turn the
+// direction of writing are written as in Go, such as \n and \x1b.
+func OneLine(text string) string {
+	if !strings.ContainsFunc(text, escaped) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if escaped(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+func escaped(r rune) bool {
+	return unicode.IsControl(r) || r == utf8.RuneError || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
 }
 
 // cut shortens the columns that may be cut until a row fits the terminal.

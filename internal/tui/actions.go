@@ -1,7 +1,9 @@
 package tui
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -18,7 +20,8 @@ type action struct {
 	many   bool               // on several subjects at once
 	fits   func(subject) bool // nil: on everything but streams
 	args   func(s subject, word string) []string
-	reads  bool // changes nothing in the daemon: allowed with --readonly
+	try    string // flag with which the command tells what it would do; "" for none
+	reads  bool   // changes nothing in the daemon: allowed with --readonly
 	danger bool // what it does cannot be undone
 }
 
@@ -33,7 +36,7 @@ var actions = []action{
 		args: func(s subject, _ string) []string { return []string{"rm", s.arg()} },
 	},
 	{
-		key: "X", name: "delete with what refers to it", many: true, danger: true, fits: isObject,
+		key: "X", name: "delete with what refers to it", many: true, danger: true, fits: isObject, try: "--dry-run",
 		args: func(s subject, _ string) []string { return []string{"rm", "--force", s.arg()} },
 	},
 	{
@@ -120,8 +123,11 @@ func (m *Model) begin(a *action, list []subject) tea.Cmd {
 	if len(list) > 1 && !a.many {
 		return m.say(a.name + " works on one object at a time")
 	}
+	if a.try != "" {
+		return m.tryFirst(a, list)
+	}
 	if a.asks == "" {
-		m.askFor(a, list, "")
+		m.askFor(a, list, "", "")
 		return nil
 	}
 	m.input(input{
@@ -131,23 +137,49 @@ func (m *Model) begin(a *action, list []subject) tea.Cmd {
 			if strings.TrimSpace(word) == "" {
 				return m.say(a.asks + ": nothing was typed")
 			}
-			m.askFor(a, list, strings.TrimSpace(word))
+			m.askFor(a, list, strings.TrimSpace(word), "")
 			return nil
 		},
 	})
 	return nil
 }
 
+// about tells which subjects a question is about.
 func about(list []subject) string {
 	if len(list) == 1 {
 		return list[0].title()
 	}
-	return fmt.Sprintf("%d objects, %s and others", len(list), list[0].title())
+	var bytes int64
+	hidden := 0
+	for i := range list {
+		bytes += list[i].bytes
+		if list[i].hidden {
+			hidden++
+		}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d objects", len(list))
+	if bytes > 0 {
+		b.WriteString(", " + size(bytes))
+	}
+	if hidden > 0 {
+		fmt.Fprintf(&b, "; the filter hides %d of them", hidden)
+	}
+	const most = 8
+	for i := range list {
+		if i == most {
+			fmt.Fprintf(&b, "\nand %d more", len(list)-most)
+			break
+		}
+		b.WriteString("\n" + list[i].title())
+	}
+	return b.String()
 }
 
 // askFor shows the commands of an action, and runs them when the answer is yes.
 // More than one deletion wants the number typed.
-func (m *Model) askFor(a *action, list []subject, word string) {
+// more is what else there is to say.
+func (m *Model) askFor(a *action, list []subject, word, more string) {
 	var lines [][]string
 	for _, s := range list {
 		lines = append(lines, a.args(s, word))
@@ -156,13 +188,63 @@ func (m *Model) askFor(a *action, list []subject, word string) {
 		title: strings.ToUpper(a.name[:1]) + a.name[1:] + "?", text: about(list), command: commandLine(lines[0]), danger: a.danger,
 		yes: func(m *Model) tea.Cmd { return m.run(lines) },
 	}
-	if len(lines) > 1 {
-		c.command += fmt.Sprintf("   and %d more", len(lines)-1)
-		if a.danger {
-			c.typed = fmt.Sprint(len(lines))
-		}
+	n := len(lines)
+	if n > 1 {
+		c.command += fmt.Sprintf("   and %d more", n-1)
+	}
+	if more != "" {
+		c.text += "\n" + more
+		n += strings.Count(more, "\n") + 1
+	}
+	if n > 1 && a.danger {
+		c.typed = fmt.Sprint(n)
 	}
 	m.confirm(c)
+}
+
+// triedMsg is what an action would do beside what was asked for.
+type triedMsg struct {
+	page int // that it was asked on
+	a    *action
+	list []subject
+	more string
+	err  error
+}
+
+// tryFirst has the commands of an action tell what they would do, before the question.
+func (m *Model) tryFirst(a *action, list []subject) tea.Cmd {
+	src, ctx, page := m.src, m.ctx, m.page().state().id
+	return tea.Batch(m.say("asking what that would do"), func() tea.Msg {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		var more []string
+		for _, s := range list {
+			out, err := src.Run(ctx, append(a.args(s, ""), a.try)...)
+			if err != nil {
+				return triedMsg{page: page, a: a, list: list, err: overdue(err, patience)}
+			}
+			for line := range strings.Lines(out) {
+				own := slices.ContainsFunc(list, func(s subject) bool { return strings.Contains(line, " "+s.id.String()+"\n") })
+				if line = clean(strings.TrimSpace(line)); !own && line != "" && !slices.Contains(more, line) {
+					more = append(more, line)
+				}
+			}
+		}
+		return triedMsg{page: page, a: a, list: list, more: strings.Join(more, "\n")}
+	})
+}
+
+// tried asks whether to do it, unless the user has gone elsewhere since.
+func (m *Model) tried(msg triedMsg) tea.Cmd {
+	switch {
+	case msg.page != m.page().state().id || m.asks():
+		return nil
+	case msg.err != nil:
+		m.dialog = &message{"It did not work", m.errorText(msg.err), commandLine(msg.a.args(msg.list[0], ""))}
+		return nil
+	}
+	m.askFor(msg.a, msg.list, "", msg.more)
+	return nil
 }
 
 // special reports characters that a shell takes for something else.

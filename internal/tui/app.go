@@ -257,6 +257,8 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 		return m.ran(msg)
 	case foundMsg:
 		return m.found(msg)
+	case triedMsg:
+		return m.tried(msg)
 	case toastMsg:
 		if msg.n == m.toastN {
 			m.toast = ""

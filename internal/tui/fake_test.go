@@ -60,6 +60,7 @@ type fake struct {
 	told      chan told      // to Watch
 	seq       uint64
 	past      []client.Event
+	dry       string // what commands would do
 }
 
 // told is an answer of Watch.
@@ -281,6 +282,9 @@ func (f *fake) Past(ctx context.Context, until uint64) ([]client.Event, error) {
 }
 
 func (f *fake) Run(ctx context.Context, args ...string) (string, error) {
+	if slices.Contains(args, "--dry-run") {
+		return f.dry, f.begin(ctx, "Run")
+	}
 	f.mu.Lock()
 	f.ran = append(f.ran, args)
 	f.mu.Unlock()

@@ -24,7 +24,7 @@ var bindings = []binding{
 	{keys: []string{"enter"}, do: "open", help: "open", foot: true, on: "cluster objects names streams types memory object events"},
 	{keys: []string{"v"}, do: "value", help: "value", foot: true, on: "objects names object streams events"},
 	{keys: []string{"a"}, do: "actions", help: "actions", foot: true, on: "objects names object streams events"},
-	{keys: []string{"/"}, do: "filter", help: "filter (words or a regular expression, ! inverts, -f fuzzy)", foot: true},
+	{keys: []string{"/"}, do: "filter", help: "filter (words, or a regular expression for a column, ! inverts, -f fuzzy)", foot: true},
 	{keys: []string{":"}, do: "command", help: "go to a view, an id or a name", foot: true},
 	{keys: []string{"?"}, do: "help", help: "help", foot: true},
 	{keys: []string{"q"}, do: "quit", help: "quit", foot: true},

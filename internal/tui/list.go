@@ -41,6 +41,7 @@ type list[T any] struct {
 	filter filter
 	marks  map[string]bool
 
+	left   string // key at the cursor when the filter was begun
 	at     int    // of shown
 	on     string // key of the item at the cursor, "" for none
 	top    int    // first line drawn, of shown
@@ -69,8 +70,8 @@ type filter struct {
 	bad    bool // no valid expression: taken as words
 }
 
-// parseFilter reads a filter: words, or a regular expression when it looks like
-// one; ! inverts, -f matches letters in this order.
+// parseFilter reads a filter: words that all have to be there, or a regular expression
+// when it looks like one; ! inverts, -f wants letters of a column in this order.
 func parseFilter(text string) filter {
 	f := filter{text: text}
 	rest := strings.TrimSpace(text)
@@ -91,7 +92,7 @@ func parseFilter(text string) filter {
 // lowerCase compiles an expression for lower-case texts, which is several times
 // faster than one that ignores case.
 func lowerCase(expr string) (*regexp.Regexp, error) {
-	tree, err := syntax.Parse(expr, syntax.Perl|syntax.FoldCase)
+	tree, err := syntax.Parse(expr, (syntax.Perl|syntax.FoldCase)&^syntax.OneLine) // ^ and $ are a column's
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +117,18 @@ func (f *filter) on() bool { return f.words != "" }
 // narrows reports that what passes f passed another filter, too.
 func (f *filter) narrows(other *filter) bool {
 	plain := func(f *filter) bool { return !f.invert && !f.fuzzy && f.re == nil }
-	return !other.on() || plain(f) && plain(other) && strings.Contains(f.words, other.words)
+	if !other.on() {
+		return true
+	}
+	if !plain(f) || !plain(other) {
+		return false
+	}
+	for word := range strings.FieldsSeq(other.words) { // what has a longer word has this one
+		if !slices.ContainsFunc(strings.Fields(f.words), func(w string) bool { return strings.Contains(w, word) }) {
+			return false
+		}
+	}
+	return true
 }
 
 func (f *filter) match(text []byte) bool {
@@ -127,12 +139,25 @@ func (f *filter) match(text []byte) bool {
 	case f.fuzzy:
 		ok = fuzzy(text, f.words)
 	default:
-		ok = bytes.Contains(text, []byte(f.words))
+		ok = true
+		for word := range strings.FieldsSeq(f.words) {
+			ok = ok && bytes.Contains(text, []byte(word))
+		}
 	}
 	return ok != f.invert
 }
 
+// fuzzy reports whether a column has the letters in this order.
 func fuzzy(text []byte, letters string) bool {
+	for column := range bytes.SplitSeq(text, []byte{'\n'}) {
+		if inOrder(column, letters) {
+			return true
+		}
+	}
+	return false
+}
+
+func inOrder(text []byte, letters string) bool {
 	for _, r := range letters {
 		i := bytes.IndexRune(text, r)
 		if i < 0 {
@@ -143,11 +168,11 @@ func fuzzy(text []byte, letters string) bool {
 	return true
 }
 
-// join appends texts with blanks between them.
+// join appends the texts of columns, each on a line.
 func join(b []byte, texts ...string) []byte {
 	for i, t := range texts {
 		if i > 0 {
-			b = append(b, ' ')
+			b = append(b, '\n')
 		}
 		b = append(b, t...)
 	}
@@ -173,18 +198,24 @@ func (l *list[T]) passes(item *T) bool {
 	return l.filter.match(text)
 }
 
-// setFilter filters anew. An item that passes keeps the cursor; without one it is
-// on the first.
+// setFilter filters anew. An item that passes keeps the cursor; without one it is on
+// the first, or, when the filter is taken away, where it was before, or on nothing.
 func (l *list[T]) setFilter(text string) {
 	before := l.filter
 	l.filter = parseFilter(text)
+	switch {
+	case !before.on():
+		l.left = l.on
+	case !l.filter.on() && l.on == "": // nothing matched
+		l.on = l.left
+	}
 	if l.filter.narrows(&before) {
 		l.shown = slices.DeleteFunc(l.shown, func(i int32) bool { return !l.passes(&l.items[i]) })
 		l.find()
 	} else {
 		l.arrange()
 	}
-	if l.current() == nil {
+	if l.filter.on() && l.current() == nil {
 		l.goTo(0)
 	}
 }

@@ -39,6 +39,7 @@ type subject struct {
 	typ    string
 	bytes  int64
 	stream bool
+	hidden bool // by the filter
 }
 
 // title names a subject for questions.

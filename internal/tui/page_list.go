@@ -87,6 +87,7 @@ func (p *listPage[T]) subjects() (list []subject) {
 	}
 	for _, item := range items {
 		if s, ok := p.about(item); ok {
+			s.hidden = !p.l.passes(item)
 			list = append(list, s)
 		}
 	}

@@ -236,6 +236,8 @@ func TestCursorSticks(t *testing.T) {
 			return slices.ContainsFunc(p.l.shown, func(i int32) bool { return p.all[i].ID == id })
 		}
 		want, none := subject(), len(p.l.shown) == 0 // none: nothing was there to select
+		var left client.ID                           // what was selected when the filter was begun
+		var leftNone bool
 		check := func(what string) {
 			t.Helper()
 			if none && len(p.l.shown) > 0 { // the first one that comes
@@ -328,9 +330,18 @@ func TestCursorSticks(t *testing.T) {
 				}
 			},
 			"filter": func(t *rapid.T) {
-				p.setFilter(rapid.SampledFrom([]string{"", "a", "ab", "!a", "b", "t1", "a|c", "-f ab", "nothing", "["}).Draw(t, "filter"))
-				if !shown(want) { // the user has hidden it
+				text := rapid.SampledFrom([]string{"", "", "a", "ab", "!a", "b", "t1", "a|c", "-f ab", "nothing", "["}).Draw(t, "filter")
+				if !p.l.filter.on() {
+					left, leftNone = want, none
+				}
+				wasNone := none
+				p.setFilter(text)
+				switch {
+				case shown(want):
+				case p.l.filter.on(): // the user has hidden it
 					want, none = 0, true
+				case wasNone: // nothing matched: what was selected before
+					want, none = left, leftNone
 				}
 				check("filter")
 			},
@@ -394,7 +405,7 @@ func TestListOrder(t *testing.T) {
 			}
 			return n
 		})
-		want = slices.DeleteFunc(want, func(i item) bool { return !plainMatch(word, i.text+" "+fmt.Sprint(i.n)) })
+		want = slices.DeleteFunc(want, func(i item) bool { return !plainMatch(word, i.text+"\n"+fmt.Sprint(i.n)) })
 		got := make([]item, 0, len(items))
 		for _, i := range l.shown {
 			got = append(got, items[i])
@@ -412,20 +423,28 @@ func plainMatch(word, text string) bool {
 		return true
 	}
 	if letters, ok := strings.CutPrefix(rest, "-f "); ok {
-		at := strings.ToLower(text)
-		for _, r := range letters {
-			i := strings.IndexRune(at, r)
-			if i < 0 {
-				return not
+		for at := range strings.SplitSeq(strings.ToLower(text), "\n") {
+			all := true
+			for _, r := range letters {
+				i := strings.IndexRune(at, r)
+				if all = all && i >= 0; all {
+					at = at[i+utf8.RuneLen(r):]
+				}
 			}
-			at = at[i+utf8.RuneLen(r):]
+			if all {
+				return !not
+			}
 		}
-		return !not
+		return not
 	}
-	if re, err := regexp.Compile("(?i)" + rest); err == nil && strings.ContainsAny(rest, `*+?[]()|^$\`) {
+	if re, err := regexp.Compile("(?im)" + rest); err == nil && strings.ContainsAny(rest, `*+?[]()|^$\`) {
 		return re.MatchString(text) != not
 	}
-	return strings.Contains(strings.ToLower(text), strings.ToLower(rest)) != not
+	all := true
+	for word := range strings.FieldsSeq(strings.ToLower(rest)) {
+		all = all && strings.Contains(strings.ToLower(text), word)
+	}
+	return all != not
 }
 
 func TestFilters(t *testing.T) {
@@ -439,7 +458,7 @@ func TestFilters(t *testing.T) {
 			return len(h.m.page().(*objectsPage).l.shown)
 		}
 		for filter, want := range map[string]int{
-			"name_2": 6, "NAME_2": 6, "!name_2": 24, "name_2$": 0, "name_(2|4)0?( |$)": 3, "-f dtfrm": 8, "name_[": 0, "dataframe i1": 0,
+			"name_2": 6, "NAME_2": 6, "!name_2": 24, "name_2$": 1, "^name_2": 6, "^2": 0, "name_(2|4)0?( |$)": 3, "-f dtfrm": 8, "name_[": 0, "dataframe i1": 3, "i1 frame": 3, "i1 frame zzz": 0,
 			"i1": 10, "transient": 6, "stage=raw": 10, "n=27": 1, "  ": 30, "!": 30, "!zzz": 30, "zzz": 0, "c000a": 1,
 		} {
 			if got := n(filter); got != want {
@@ -1264,6 +1283,28 @@ func TestActions(t *testing.T) {
 			h.shows(line)
 		})
 	}
+	// What goes with a deletion is said, and wants the number.
+	owner := "would delete " + oid(7).String() + " vineyard::Table, which refers to it"
+	fill := func(f *fake) {
+		f.fill(30)
+		f.dry = "would delete " + oid(0).String() + "\n" + owner + "\n"
+	}
+	in(t, fill, Options{View: "objects"}, func(h *harness) {
+		h.keys("a", "X")
+		h.shows(owner, "!would delete "+oid(0).String(), "type 2 and enter")
+		h.keys("y", "enter")
+		if got := h.src.commands(); got != "" {
+			t.Errorf("it ran %s", got)
+		}
+		h.keys("backspace", "2", "enter")
+		if got := h.src.commands(); got != "rm --force "+oid(0).String()+"\n" {
+			t.Errorf("it ran %s", got)
+		}
+	})
+	in(t, func(f *fake) { fill(f); f.fail(errBroken, "Run") }, Options{View: "objects"}, func(h *harness) {
+		h.keys("a", "X")
+		h.shows("It did not work", "rm --force")
+	})
 	in(t, nil, Options{View: "streams"}, func(h *harness) {
 		h.keys("v")
 		h.shows("a stream has no value")
@@ -1272,7 +1313,7 @@ func TestActions(t *testing.T) {
 		h.keys("esc", "enter")
 		h.shows("line 0:")
 	})
-	fill := func(f *fake) {
+	fill = func(f *fake) {
 		f.rows = []client.Row{{ID: oid(1), Names: []string{"--all"}}}
 	}
 	in(t, fill, Options{}, func(h *harness) {

@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +44,7 @@ func newValue(_ *Model, id client.ID, name string) page {
 	return p
 }
 
-func (p *valuePage) crumb() string { return "value" }
+func (p *valuePage) crumb() string { return "value of " + cmp.Or(p.name, p.object.String()) }
 
 func (p *valuePage) load(m *Model) tea.Cmd {
 	limit := p.limit

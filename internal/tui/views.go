@@ -113,10 +113,10 @@ func newObjects(m *Model) page {
 		{title: "LABELS", least: 8, text: func(r *client.Row) string { return labels(r.Labels) }},
 	}, func(r *client.Row) string { return r.ID.String() }, func(b []byte, r *client.Row) []byte {
 		b, _ = r.ID.AppendText(b) // never fails
-		b = join(append(b, ' '), r.Names...)
-		b = join(append(b, ' '), r.Type, stateOf(r))
-		b = strconv.AppendUint(append(b, " i"...), r.Instance, 10)
-		return appendLabels(append(b, ' '), r.Labels)
+		b = join(append(b, '\n'), r.Names...)
+		b = join(append(b, '\n'), r.Type, stateOf(r))
+		b = strconv.AppendUint(append(b, "\ni"...), r.Instance, 10)
+		return appendLabels(append(b, '\n'), r.Labels)
 	})
 	p.listPage, l.l.hide = l, p.hidden
 	l.title = func() string {
