@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/v6d-go/v6d/client"
+	"github.com/v6d-go/v6d/internal/output"
 )
 
 type eventsOptions struct {
@@ -93,7 +94,7 @@ func runEvents(ctx context.Context, d *deps, o eventsOptions) error {
 				return err
 			}
 			if err := p.Event(e.ID.String(), e, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", time.UnixMilli(e.TimeMS).Format("15:04:05.000"), e.Kind, e.ID, e.Type, e.Name)
+				_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", time.UnixMilli(e.TimeMS).Format("15:04:05.000"), e.Kind, e.ID, output.OneLine(e.Type), output.OneLine(e.Name))
 				return err
 			}); err != nil {
 				return err

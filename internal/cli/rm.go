@@ -143,7 +143,7 @@ func runRm(ctx context.Context, c *client.Client, out io.Writer, arg string, o r
 		var b strings.Builder
 		fmt.Fprintf(&b, "would delete %s\n", id)
 		for _, m := range with {
-			fmt.Fprintf(&b, "would delete %s %s, which refers to it\n", m.ID, m.Typename)
+			fmt.Fprintf(&b, "would delete %s %s, which refers to it\n", m.ID, output.OneLine(m.Typename))
 		}
 		_, err := io.WriteString(out, b.String())
 		return err

@@ -38,7 +38,7 @@ func newTree(d *deps) *cobra.Command {
 				return d.paged(ctx, m.ID.String(), m, func(w io.Writer) error {
 					dr := drawing{ascii: o.ASCII, depth: o.Depth, own: c.Info().InstanceID}
 					dr.draw(m, "", 1)
-					_, err := io.WriteString(w, m.ID.String()+"  "+m.Typename+"\n"+dr.b.String())
+					_, err := io.WriteString(w, m.ID.String()+"  "+output.OneLine(m.Typename)+"\n"+dr.b.String())
 					return err
 				})
 			})
@@ -88,7 +88,7 @@ func (d *drawing) draw(m *client.Meta, indent string, level int) {
 		}
 	}
 	for key, sub := range m.Members {
-		lines = append(lines, line{fmt.Sprintf("%s: %s  %s%s", key, sub.ID, sub.Typename, d.away(sub)), sub})
+		lines = append(lines, line{fmt.Sprintf("%s: %s  %s%s", output.OneLine(key), sub.ID, output.OneLine(sub.Typename), d.away(sub)), sub})
 	}
 	tee, corner, bar := "├─ ", "└─ ", "│  "
 	if d.ascii {
@@ -129,6 +129,9 @@ func fieldLines(m *client.Meta) []string {
 	}
 	for _, key := range m.Keys() {
 		lines = append(lines, fmt.Sprintf("%s: %s", key, m.Raw(key)))
+	}
+	for i := range lines {
+		lines[i] = output.OneLine(lines[i])
 	}
 	return lines
 }

@@ -29,7 +29,7 @@ const (
 func WriteBox(w io.Writer, b Box, width int) error {
 	widths := make([]int, len(b.Names))
 	for i := range b.Names {
-		widths[i] = max(twwidth.Width(b.Names[i]), twwidth.Width(b.Types[i]), 1)
+		widths[i] = max(twwidth.Width(OneLine(b.Names[i])), twwidth.Width(b.Types[i]), 1)
 		for _, r := range b.Rows {
 			widths[i] = max(widths[i], twwidth.Width(r[i]))
 		}
@@ -45,7 +45,7 @@ func WriteBox(w io.Writer, b Box, width int) error {
 		if i < 0 {
 			return "…"
 		}
-		return clip(text, widths[i])
+		return clip(OneLine(text), widths[i])
 	}
 	head := make([]any, len(shown))
 	for k, i := range shown {

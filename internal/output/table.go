@@ -133,7 +133,7 @@ func (p *Printer) cut(cols []Column, shown []int, head []string, rows [][]string
 func Fields(w io.Writer, pairs ...[2]string) error {
 	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, p := range pairs {
-		fmt.Fprintf(tw, "%s:\t%s\n", p[0], p[1])
+		fmt.Fprintf(tw, "%s:\t%s\n", OneLine(p[0]), OneLine(p[1]))
 	}
 	return tw.Flush()
 }
