@@ -56,6 +56,7 @@ type topPicture struct {
 	Status *server.Status `json:"status"`
 	Groups []share        `json:"groups"`
 	Rate   float64        `json:"requests_per_second"` // since the picture before
+	live   bool           // another one follows
 }
 
 func runTop(ctx context.Context, c *client.Client, d *deps, p *output.Printer, o topOptions) error {
@@ -88,6 +89,7 @@ func runTop(ctx context.Context, c *client.Client, d *deps, p *output.Printer, o
 		before, at = st.Requests, time.Now()
 		if live {
 			fmt.Fprint(d.streams.Out, "\x1b[H\x1b[2J")
+			pic.live = true
 		}
 		if err := p.Item(c.Info().Socket, pic, func(w io.Writer) error { return pic.write(w, o.Lines) }); err != nil {
 			return err
@@ -175,6 +177,9 @@ func (t *topPicture) write(w io.Writer, lines int) error {
 			who = processName(c.PID, c.UID)
 		}
 		fmt.Fprintf(&b, "%8d  %s\n", c.Requests, who)
+	}
+	if t.live {
+		b.WriteString("\nctrl-c ends it\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

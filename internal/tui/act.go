@@ -32,7 +32,7 @@ func (m *Model) act(do string) (cmd tea.Cmd, handled bool) {
 	case "columns":
 		return m.chooseColumns(), true
 	case "command":
-		m.askCommand()
+		return m.askCommand(), true
 	case "filter":
 		m.askFilter()
 	case "next", "previous":
@@ -167,20 +167,44 @@ func (m *Model) askFilter() {
 var shortViews = map[string]string{"obj": "objects", "inst": "cluster", "instances": "cluster", "sess": "clients", "mem": "memory", "du": "memory"}
 
 // askCommand goes where one types: a view, an id or a name.
-func (m *Model) askCommand() {
+// askCommand completes views, and names as soon as these have come.
+func (m *Model) askCommand() tea.Cmd {
 	known := append(Views(), "quit", "help", "log")
-	m.prompt = &prompt{
-		field: m.newField(":"),
-		choices: func(text string) (out []string) {
-			for _, k := range known {
-				if strings.HasPrefix(k, text) {
-					out = append(out, k)
-				}
-			}
-			return out
-		},
+	p := &prompt{
+		field:  m.newField(":"),
 		submit: func(m *Model, text string) tea.Cmd { return m.command(strings.TrimSpace(text)) },
 	}
+	p.choices = func(text string) (out []string) {
+		for _, k := range known {
+			if strings.HasPrefix(k, text) {
+				out = append(out, k)
+			}
+		}
+		for _, n := range p.names {
+			if text != "" && strings.HasPrefix(n.Name, text) {
+				out = append(out, n.Name)
+			}
+		}
+		return out
+	}
+	m.prompt = p
+	ctx, cancel := context.WithTimeout(m.ctx, patience)
+	src := m.src
+	p.stop = cancel
+	return func() tea.Msg {
+		defer cancel()
+		names, err := src.Names(ctx)
+		if err != nil { // what is typed is still found by its id
+			names = nil
+		}
+		return namesMsg{p, names}
+	}
+}
+
+// namesMsg is what can be gone to by name.
+type namesMsg struct {
+	p     *prompt // that they are for
+	names []Name
 }
 
 func (m *Model) command(text string) tea.Cmd {
@@ -204,9 +228,9 @@ func (m *Model) command(text string) tea.Cmd {
 	}
 	if id, err := client.ParseID(text); err == nil {
 		if id.IsBlob() {
-			return m.push(newValue(m, id, ""))
+			return m.goTo(newValue(m, id, ""))
 		}
-		return m.push(newObject(m, id))
+		return m.goTo(newObject(m, id))
 	}
 	src, ctx, page := m.src, m.ctx, m.page().state().id
 	return func() tea.Msg {
@@ -241,9 +265,18 @@ func (m *Model) found(msg foundMsg) tea.Cmd {
 	case msg.err != nil:
 		return m.say(msg.err.Error())
 	case msg.id == 0:
-		return m.say("there is no view, id or name " + msg.text + "; tab completes")
+		return m.say("there is no view, id or name " + msg.text)
 	}
-	return m.push(newObject(m, msg.id))
+	return m.goTo(newObject(m, msg.id))
+}
+
+// goTo opens a page over the view that was begun with.
+func (m *Model) goTo(p page) tea.Cmd {
+	for _, old := range m.stack[1:] {
+		old.state().stop()
+	}
+	m.stack = m.stack[:1]
+	return m.push(p)
 }
 
 // helpPage lists the keys of the page that is looked at.

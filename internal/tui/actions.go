@@ -3,6 +3,8 @@ package tui
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"unicode"
@@ -20,15 +22,21 @@ type action struct {
 	many   bool               // on several subjects at once
 	fits   func(subject) bool // nil: on everything but streams
 	args   func(s subject, word string) []string
-	try    string // flag with which the command tells what it would do; "" for none
-	reads  bool   // changes nothing in the daemon: allowed with --readonly
-	danger bool // what it does cannot be undone
+	try    string                   // flag with which the command tells what it would do; "" for none
+	check  func(word string) string // what else to say before it is done; may be nil
+	reads  bool                     // changes nothing in the daemon: allowed with --readonly
+	danger bool                     // what it does cannot be undone
 }
 
 func isObject(s subject) bool { return !s.stream && !s.id.IsBlob() }
 
-// words splits what the user typed; quotes are not needed.
-func words(text string) []string { return strings.Fields(text) }
+// typedLabels splits what the user typed: the value of a single label may have blanks.
+func typedLabels(text string) []string {
+	if strings.Count(text, "=") == 1 {
+		return []string{text}
+	}
+	return strings.Fields(text)
+}
 
 var actions = []action{
 	{
@@ -54,7 +62,7 @@ var actions = []action{
 	},
 	{
 		key: "e", name: "label", asks: "labels", hint: "stage=raw owner=me", many: true, fits: isObject,
-		args: func(s subject, w string) []string { return append([]string{"label", s.arg()}, words(w)...) },
+		args: func(s subject, w string) []string { return append([]string{"label", s.arg()}, typedLabels(w)...) },
 	},
 	{
 		key: "p", name: "persist", many: true, fits: isObject,
@@ -66,7 +74,8 @@ var actions = []action{
 	},
 	{
 		key: "s", name: "save to a file", asks: "file", hint: "data.parquet", fits: func(s subject) bool { return !s.stream }, reads: true,
-		args: func(s subject, w string) []string { return []string{"get", s.arg(), w} },
+		args:  func(s subject, w string) []string { return []string{"get", s.arg(), fromHome(w)} },
+		check: replaces,
 	},
 	{
 		key: "S", name: "stop the stream", fits: func(s subject) bool { return s.stream }, danger: true,
@@ -137,8 +146,13 @@ func (m *Model) begin(a *action, list []subject) tea.Cmd {
 			if strings.TrimSpace(word) == "" {
 				return m.say(a.asks + ": nothing was typed")
 			}
-			m.askFor(a, list, strings.TrimSpace(word), "")
-			return nil
+			word = strings.TrimSpace(word)
+			if a.check == nil {
+				m.askFor(a, list, word, "")
+				return nil
+			}
+			page := m.page().state().id
+			return func() tea.Msg { return triedMsg{page: page, a: a, list: list, word: word, more: a.check(word)} }
 		},
 	})
 	return nil
@@ -194,9 +208,10 @@ func (m *Model) askFor(a *action, list []subject, word, more string) {
 	}
 	if more != "" {
 		c.text += "\n" + more
+		c.danger = true
 		n += strings.Count(more, "\n") + 1
 	}
-	if n > 1 && a.danger {
+	if n > 1 && a.danger { // not a file that is replaced
 		c.typed = fmt.Sprint(n)
 	}
 	m.confirm(c)
@@ -207,8 +222,32 @@ type triedMsg struct {
 	page int // that it was asked on
 	a    *action
 	list []subject
+	word string
 	more string
 	err  error
+}
+
+// fromHome does what shells do with ~.
+func fromHome(path string) string {
+	rest, ok := strings.CutPrefix(path, "~/")
+	home, err := os.UserHomeDir()
+	if !ok || err != nil {
+		return path
+	}
+	return filepath.Join(home, rest)
+}
+
+// replaces tells of a file that a new one would replace.
+func replaces(path string) string {
+	path = fromHome(path)
+	st, err := os.Stat(path)
+	if err != nil {
+		return "" // the command says what is wrong with it
+	}
+	if st.IsDir() {
+		return path + " is a folder"
+	}
+	return path + " is there, " + size(st.Size()) + ": it is replaced"
 }
 
 // tryFirst has the commands of an action tell what they would do, before the question.
@@ -243,7 +282,7 @@ func (m *Model) tried(msg triedMsg) tea.Cmd {
 		m.dialog = &message{"It did not work", m.errorText(msg.err), commandLine(msg.a.args(msg.list[0], ""))}
 		return nil
 	}
-	m.askFor(msg.a, msg.list, "", msg.more)
+	m.askFor(msg.a, msg.list, msg.word, msg.more)
 	return nil
 }
 

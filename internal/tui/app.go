@@ -257,6 +257,8 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 		return m.ran(msg)
 	case foundMsg:
 		return m.found(msg)
+	case namesMsg:
+		msg.p.names = msg.names
 	case triedMsg:
 		return m.tried(msg)
 	case toastMsg:
@@ -474,6 +476,10 @@ func (m *Model) ran(msg ranMsg) tea.Cmd {
 // key acts on a key.
 func (m *Model) key(msg tea.KeyPressMsg) tea.Cmd {
 	key := msg.String()
+	if key == "alt+esc" { // two of them came at once
+		once := tea.KeyPressMsg{Code: tea.KeyEscape}
+		return tea.Batch(m.key(once), m.key(once))
+	}
 	switch {
 	case key == "ctrl+c":
 		return tea.Quit

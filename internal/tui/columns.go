@@ -152,9 +152,9 @@ func (c *columnMenu) draw(m *Model, width, height int) []string {
 		if slices.Contains(shown, name) {
 			box = "[x] "
 		}
-		line := fit(" "+box+name, width, t.more)
+		line := fit("  "+box+name, width, t.more)
 		if i == c.at {
-			line = t.cursor.Render(line)
+			line = t.cursor.Render(fit(t.point+" "+box+name, width, t.more))
 		}
 		lines = append(lines, line)
 	}

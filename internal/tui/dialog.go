@@ -131,7 +131,7 @@ func (m *Model) newField(prompt string) textinput.Model {
 
 func (m *Model) input(i input) {
 	i.field = m.newField(i.label + ": ")
-	i.field.Placeholder = i.hint
+	i.field.Placeholder = "such as " + i.hint
 	m.dialog = &i
 }
 
@@ -203,9 +203,9 @@ func (n *menu) draw(m *Model, width, height int) []string {
 		if i < from || i >= from+most {
 			continue
 		}
-		line := fit(" "+a.key+"  "+a.name, width, t.more)
+		line := fit("  "+a.key+"  "+a.name, width, t.more)
 		if i == n.at {
-			line = t.cursor.Render(line)
+			line = t.cursor.Render(fit(t.point+" "+a.key+"  "+a.name, width, t.more))
 		}
 		lines = append(lines, line)
 	}
@@ -220,6 +220,8 @@ type prompt struct {
 	submit  func(m *Model, text string) tea.Cmd // enter
 	cancel  func(m *Model)
 	choices func(text string) []string // completions; may be nil
+	names   []Name                     // that are known
+	stop    func()                     // ends the question for them; may be nil
 }
 
 func (p *prompt) update(m *Model, msg tea.Msg) (cmd tea.Cmd) {
@@ -231,16 +233,23 @@ func (p *prompt) update(m *Model, msg tea.Msg) (cmd tea.Cmd) {
 	return cmd
 }
 
+func (p *prompt) close(m *Model) {
+	m.prompt = nil
+	if p.stop != nil {
+		p.stop()
+	}
+}
+
 func (p *prompt) key(m *Model, msg tea.KeyPressMsg) tea.Cmd {
 	switch msg.String() {
 	case "esc":
-		m.prompt = nil
+		p.close(m)
 		if p.cancel != nil {
 			p.cancel(m)
 		}
 		return nil
 	case "enter":
-		m.prompt = nil
+		p.close(m)
 		return p.submit(m, p.field.Value())
 	case "tab":
 		if p.choices != nil {

@@ -460,13 +460,14 @@ func (l *list[T]) draw(t *theme, width, height int, focused bool) []string {
 	lines := make([]string, 0, height)
 	lines = append(lines, "  "+t.column.Render(cells(func(i int) string {
 		title := clean(l.columns[i].title)
-		if i == l.sortBy {
-			if l.desc {
-				return title + "-"
-			}
-			return title + "+"
+		if i != l.sortBy {
+			return title
 		}
-		return title
+		mark := "+"
+		if l.desc {
+			mark = "-"
+		}
+		return fit(title, max(min(ansi.StringWidth(title), widths[slices.Index(columns, i)]-1), 1), t.more) + mark
 	})))
 	for n := l.top; n < len(l.shown) && len(lines) < height; n++ {
 		item := &l.items[l.shown[n]]

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -1208,6 +1210,29 @@ func TestCopy(t *testing.T) {
 }
 
 // TestCommandLine has a shell read what is shown.
+// TestGoTo completes names, and goes from the view to what is named.
+func TestGoTo(t *testing.T) {
+	with30(t, func(h *harness) {
+		for _, text := range []string{"name_0000", oid(0).String()} {
+			h.keys(":")
+			h.typed(text)
+			if text == "name_0000" {
+				h.shows("name_00000 name_00001")
+				h.keys("tab")
+			}
+			h.keys("enter")
+			if len(h.m.stack) != 2 {
+				t.Errorf(":%s leads to %d pages", text, len(h.m.stack))
+			}
+			h.shows("FIELDS AND MEMBERS")
+		}
+		h.send(tea.KeyPressMsg{Code: tea.KeyEscape, Mod: tea.ModAlt}) // twice at once
+		if len(h.m.stack) != 1 {
+			t.Error("esc does not lead back")
+		}
+	})
+}
+
 func TestCommandLine(t *testing.T) {
 	sh, err := exec.LookPath("sh")
 	if err != nil {
@@ -1283,6 +1308,36 @@ func TestActions(t *testing.T) {
 			h.shows(line)
 		})
 	}
+	// A file that is there is replaced only when that was said.
+	there := filepath.Join(t.TempDir(), "there")
+	if err := os.WriteFile(there, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in(t, nil, Options{}, func(h *harness) {
+		h.keys("ctrl+s")
+		h.typed(there)
+		h.keys("enter")
+		h.shows("there is there, 8B: it is replaced", "y does it")
+		h.keys("enter") // is not enough
+		if got := h.src.commands(); got != "" {
+			t.Errorf("it ran %s", got)
+		}
+		h.keys("y")
+		if got := h.src.commands(); got != "get "+oid(0).String()+" "+there+"\n" {
+			t.Errorf("it ran %s", got)
+		}
+	})
+	// The value of one label may have blanks.
+	in(t, nil, Options{}, func(h *harness) {
+		h.keys("e")
+		h.typed("note=two words")
+		h.keys("enter")
+		h.shows("v6d label " + oid(0).String() + " 'note=two words'")
+		h.keys("esc", "e")
+		h.typed("a=1 b=2")
+		h.keys("enter")
+		h.shows("v6d label " + oid(0).String() + " a=1 b=2")
+	})
 	// What goes with a deletion is said, and wants the number.
 	owner := "would delete " + oid(7).String() + " vineyard::Table, which refers to it"
 	fill := func(f *fake) {
