@@ -278,9 +278,9 @@ func TestTUI(t *testing.T) {
 
 	// Into a value and back, and a command of v6d by a key.
 	tt.types("v")
-	tt.sees(5*time.Second, "value", "contents of firs", "63 6f 6e 74")
+	tt.sees(5*time.Second, "value", "17 bytes of text", "contents of first")
 	tt.types("\x1b")
-	tt.sees(5*time.Second, "objects 1", "!63 6f")
+	tt.sees(5*time.Second, "objects 1", "!of text")
 	tt.types("x")
 	tt.sees(5*time.Second, "Delete?", "$ v6d rm o")
 	tt.types("y")

@@ -479,8 +479,18 @@ func blobValue(ctx context.Context, c *client.Client, id client.ID, v **tui.Valu
 	if err := data.copy(&b, 0, min(data.size, previewBytes)); err != nil {
 		return err
 	}
-	*v = &tui.Value{ID: id, Kind: "bytes", About: "blob of " + plural(data.size, "byte") + shown(int64(b.Len()), data.size), Bytes: append([]byte{}, b.Bytes()...), Total: data.size}
+	*v = &tui.Value{ID: id, Kind: "bytes", About: "blob of " + plural(data.size, "byte") + shown(int64(b.Len()), data.size), Total: data.size}
+	setBytes(*v, b.Bytes())
 	return nil
+}
+
+// setBytes shows bytes as text, if that is what they are.
+func setBytes(v *tui.Value, b []byte) {
+	if text, ok := asText(b); ok {
+		v.Kind, v.Text = "text", text
+		return
+	}
+	v.Kind, v.Bytes = "bytes", append([]byte{}, b...)
 }
 
 func shown(n, of int64) string {
@@ -495,19 +505,23 @@ func preview(m *client.Meta, x any) (*tui.Value, error) {
 	v := &tui.Value{ID: m.ID, About: m.Typename}
 	switch t := x.(type) {
 	case []byte:
-		v.Kind, v.Total = "bytes", int64(len(t))
+		v.Total = int64(len(t))
 		v.About = plural(v.Total, "byte") + shown(previewBytes, v.Total)
-		v.Bytes = append([]byte{}, t[:min(len(t), previewBytes)]...)
+		setBytes(v, t[:min(len(t), previewBytes)])
 		return v, nil
 	case *typed.Tensor:
 		v.Kind = "array"
 		v.About = fmt.Sprintf("array %s of %s", shapeOf(t.Shape), t.DType)
-		statistics(v, t)
 		if t.DType.Kind == typed.Uint && t.DType.Size == 1 && len(t.Shape) == 1 { // most likely a file
-			v.Kind, v.Total = "bytes", int64(len(t.Data))
-			v.Bytes = append([]byte{}, t.Data[:min(len(t.Data), previewBytes)]...)
+			v.Total = int64(len(t.Data))
+			if setBytes(v, t.Data[:min(len(t.Data), previewBytes)]); v.Kind == "text" {
+				v.About = plural(v.Total, "byte") + " of text" + shown(previewBytes, v.Total)
+			} else {
+				statistics(v, t)
+			}
 			return v, nil
 		}
+		statistics(v, t)
 		if len(t.Shape) > 0 {
 			x = t.Rows(0, previewRows)
 			v.Total = t.Shape[0]
@@ -530,7 +544,7 @@ func preview(m *client.Meta, x any) (*tui.Value, error) {
 		if err := f.Encode(&limited{&b, previewText}, x, codec.WriteOptions{}); err != nil && !errors.Is(err, errEnough) {
 			return nil, err
 		}
-		v.Kind, v.Text = "value", b.String()
+		v.Kind, v.Text = "value", spread(b.String())
 		return v, nil
 	}
 	if v.Total == 0 {

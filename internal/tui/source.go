@@ -143,7 +143,7 @@ type Ref struct {
 // Value is a preview of what an object holds.
 type Value struct {
 	ID      client.ID
-	Kind    string // table, array, value, bytes
+	Kind    string // table, array, value, text, bytes
 	About   string // one line
 	Columns []string
 	Types   []string
