@@ -89,7 +89,7 @@ def test_ends_at_sigterm():
 
 def test_module():
     """python -m vineyard.deploy starts it, too."""
-    done = subprocess.run([sys.executable, "-m", "vineyard.deploy", "--version"], timeout=30,
+    done = subprocess.run([sys.executable, "-m", "vineyard.deploy", "--version"], timeout=120,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout
     assert "vineyardd version 0.24.2" in done.stdout
