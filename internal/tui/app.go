@@ -142,7 +142,7 @@ func (o *Options) Check() (wrong []string) {
 
 // Run shows the browser on the terminal until the user leaves it, or ctx ends.
 func Run(ctx context.Context, src Source, o Options) error {
-	options := []tea.ProgramOption{tea.WithContext(ctx), tea.WithoutSignalHandler()} // a signal ends ctx
+	options := []tea.ProgramOption{tea.WithContext(ctx), tea.WithoutSignalHandler(), tea.WithFPS(120)} // a signal ends ctx; a key waits for the next frame
 	if o.Input != nil {
 		options = append(options, tea.WithInput(o.Input), tea.WithOutput(o.Output))
 	}
