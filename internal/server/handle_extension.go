@@ -170,7 +170,10 @@ func pageBlobs(c *conn, after object.ID, limit int, r *protocol.PageReply) error
 		r.Cursor = next.String()
 	}
 	for _, e := range entries {
-		owners := append([]object.ID{}, c.ss.tree.Owners(e.ID)...)
+		owners := c.ss.tree.Owners(e.ID) // a copy
+		if owners == nil {
+			owners = []object.ID{} // a list in JSON
+		}
 		if st, ok := streams[e.ID]; ok {
 			e.Chunk, owners = true, append(owners, st)
 		}

@@ -181,7 +181,7 @@ func (m *Model) askCommand() tea.Cmd {
 			}
 		}
 		for _, n := range p.names {
-			if text != "" && strings.HasPrefix(n.Name, text) {
+			if text != "" && strings.HasPrefix(n.Name, text) && clean(n.Name) == n.Name { // others go by their ids
 				out = append(out, n.Name)
 			}
 		}

@@ -263,7 +263,7 @@ func (m *Model) tryFirst(a *action, list []subject) tea.Cmd {
 				return triedMsg{page: page, a: a, list: list, err: overdue(err, patience)}
 			}
 			for line := range strings.Lines(out) {
-				own := slices.ContainsFunc(list, func(s subject) bool { return strings.Contains(line, " "+s.id.String()+"\n") })
+				own := slices.ContainsFunc(list, func(s subject) bool { return strings.Contains(line, s.id.String()) })
 				if line = clean(strings.TrimSpace(line)); !own && line != "" && !slices.Contains(more, line) {
 					more = append(more, line)
 				}

@@ -65,6 +65,7 @@ type filter struct {
 	text   string
 	invert bool
 	words  string
+	all    [][]byte       // each of the words
 	re     *regexp.Regexp // nil: words
 	fuzzy  bool
 	bad    bool // no valid expression: taken as words
@@ -82,6 +83,7 @@ func parseFilter(text string) filter {
 		f.fuzzy, rest = true, after
 	}
 	f.words = strings.ToLower(rest)
+	f.all = bytes.Fields([]byte(f.words))
 	if !f.fuzzy && strings.ContainsAny(rest, `*+?[]()|^$\`) {
 		re, err := lowerCase(rest)
 		f.re, f.bad = re, err != nil
@@ -123,8 +125,8 @@ func (f *filter) narrows(other *filter) bool {
 	if !plain(f) || !plain(other) {
 		return false
 	}
-	for word := range strings.FieldsSeq(other.words) { // what has a longer word has this one
-		if !slices.ContainsFunc(strings.Fields(f.words), func(w string) bool { return strings.Contains(w, word) }) {
+	for _, word := range other.all { // what has a longer word has this one
+		if !slices.ContainsFunc(f.all, func(w []byte) bool { return bytes.Contains(w, word) }) {
 			return false
 		}
 	}
@@ -140,8 +142,8 @@ func (f *filter) match(text []byte) bool {
 		ok = fuzzy(text, f.words)
 	default:
 		ok = true
-		for word := range strings.FieldsSeq(f.words) {
-			ok = ok && bytes.Contains(text, []byte(word))
+		for _, word := range f.all {
+			ok = ok && bytes.Contains(text, word)
 		}
 	}
 	return ok != f.invert

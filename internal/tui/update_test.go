@@ -1212,6 +1212,17 @@ func TestCopy(t *testing.T) {
 // TestCommandLine has a shell read what is shown.
 // TestGoTo completes names, and goes from the view to what is named.
 func TestGoTo(t *testing.T) {
+	fill := func(f *fake) {
+		f.names = []Name{{Name: "go\x1b[2J", ID: oid(1)}, {Name: "go\u200b", ID: oid(2)}, {Name: "good", ID: oid(3)}}
+	}
+	in(t, fill, Options{}, func(h *harness) { // no more of what others wrote than can be drawn
+		h.keys(":")
+		h.typed("go")
+		h.shows("good", "!go\x1b", "!go\u200b")
+		if err := checkView(h.m); err != nil {
+			t.Error(err)
+		}
+	})
 	with30(t, func(h *harness) {
 		for _, text := range []string{"name_0000", oid(0).String()} {
 			h.keys(":")
